@@ -1,0 +1,101 @@
+"""Scoring the way the released trainers of Video-R1 and Video-KTR do it: the slow twin of ``ktr.scoring``.
+
+Every view is one plain forward pass of transformers' model over G copies of [prompt | completion], the video encoded G
+times, with logits for every position, prompt included. Nothing here uses the packed path; benchmarks time it and the
+parity tests compare with it. Positions are given, by the original M-RoPE rule; the released code leaves them to the model.
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import Qwen2_5_VLForConditionalGeneration
+
+from ktr.attribution.views import Factual, MaskedVideo, ShuffledFrames, View
+from ktr.scoring.frame_orders import frame_order
+from ktr.types import PromptInputs, RolloutGroup, TokenScores
+
+
+def reference_scores(
+    model: Qwen2_5_VLForConditionalGeneration,
+    group: RolloutGroup,
+    view: View,
+    seed: int = 0,
+    banned_ids: Int[Tensor, " B"] | None = None,
+    black_patch_C: Float[Tensor, " C"] | None = None,
+    temperature: float = 1.0,
+    entropy: bool = False,
+) -> TokenScores:
+    """Scores of one group under one view; with gradient to the model's weights where grad mode is on.
+
+    Masks the whole video or nothing: ``fraction`` below 1 has no twin. ``seed`` gives the order of shuffled frames.
+    """
+    assert not isinstance(view, MaskedVideo) or view.fraction == 1
+    prompt, (num_completions, length) = group.prompt, group.completion_ids_GT.shape
+    ids_GL = torch.cat([prompt.input_ids_P.expand(num_completions, -1), group.completion_ids_GT], dim=1)
+    positions_3L = _append(prompt.positions_3P, length)
+    visual_L = (ids_GL[0] == model.config.video_token_id) | (ids_GL[0] == model.config.image_token_id)
+    pixels_NC = prompt.pixels_NC
+    inputs: dict[str, Tensor] = {"input_ids": ids_GL}
+    match view:
+        case Factual():
+            pass
+        case MaskedVideo(masking="zero"):
+            embeddings_GLD = model.get_input_embeddings()(ids_GL)
+            inputs = {"inputs_embeds": torch.where(visual_L[None, :, None], 0.0, embeddings_GLD)}
+        case MaskedVideo(masking="blank_frames"):
+            assert black_patch_C is not None, "blank frames need the folder's black patch"
+            pixels_NC = black_patch_C.expand_as(pixels_NC)
+        case MaskedVideo():
+            inputs["attention_mask"] = (~visual_L).long().expand_as(ids_GL)
+            if view.masking == "drop_compact":
+                positions_3L = ((~visual_L).cumsum(0) - 1).clamp(min=0).expand(3, -1)
+        case ShuffledFrames():
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + view.draw)
+            pixels_NC = _shuffle(prompt, view, model.config.vision_config.temporal_patch_size, generator)
+        case _:
+            raise TypeError(f"no rule to apply the view {view!r}")
+    if "input_ids" in inputs:
+        pixels, grids = pixels_NC.repeat(num_completions, 1), torch.tensor([prompt.grid_thw]).repeat(num_completions, 1)
+        if prompt.question.data_type == "video":
+            inputs |= {"pixel_values_videos": pixels, "video_grid_thw": grids}
+        else:
+            inputs |= {"pixel_values": pixels, "image_grid_thw": grids}
+
+    positions = positions_3L[:, None].expand(3, num_completions, -1)
+    logits_GLV = model(**inputs, position_ids=positions, use_cache=False).logits[:, :-1]
+    if temperature != 1.0:
+        logits_GLV = logits_GLV / temperature
+    if banned_ids is not None:
+        logits_GLV = logits_GLV.index_fill(2, banned_ids, -torch.inf)
+    rows = zip(logits_GLV, ids_GL[:, 1:], strict=True)
+    logps_GL = torch.stack([row.log_softmax(-1).gather(1, targets[:, None])[:, 0] for row, targets in rows])
+    mask_GT, first = group.completion_mask_GT, prompt.num_tokens - 1
+    entropies_GT = _entropies(logits_GLV[:, first:].detach(), mask_GT) if entropy else None
+    return TokenScores(torch.where(mask_GT, logps_GL[:, first:], 0.0), entropies_GT)
+
+
+@torch.no_grad()
+def _entropies(logits_GTV: Float[Tensor, "G T V"], mask_GT: Bool[Tensor, "G T"]) -> Float[Tensor, "G T"]:
+    probs, logps = logits_GTV.softmax(-1), logits_GTV.log_softmax(-1)
+    return torch.where(mask_GT, -(probs * logps.clamp(min=-1e30)).sum(-1), 0.0)
+
+
+def _append(positions_3P: Int[Tensor, "3 P"], length: int) -> Int[Tensor, "3 L"]:
+    follow = int(positions_3P.max()) + 1 + torch.arange(length)
+    return torch.cat([positions_3P, follow.expand(3, -1)], dim=1)
+
+
+def _shuffle(
+    prompt: PromptInputs, view: ShuffledFrames, frames_per_patch: int, generator: torch.Generator
+) -> Float[Tensor, "N C"]:
+    """The flattened patches of the video with its frames, or its temporal patches, in another order."""
+    num_patches = prompt.grid_thw[0]
+    pixels = prompt.pixels_NC.unflatten(0, (num_patches, -1)).unflatten(2, (3, frames_per_patch, -1))
+    if view.granularity == "temporal_patch":
+        return pixels[frame_order(view.order, num_patches, generator)].reshape(prompt.pixels_NC.shape)
+    shuffled = torch.empty_like(pixels)
+    for new, old in enumerate(frame_order(view.order, num_patches * frames_per_patch, generator).tolist()):
+        patch, slot = divmod(new, frames_per_patch)
+        old_patch, old_slot = divmod(old, frames_per_patch)
+        shuffled[patch, :, :, slot] = pixels[old_patch, :, :, old_slot]
+    return shuffled.reshape(prompt.pixels_NC.shape)

@@ -1,0 +1,127 @@
+r"""The clipped surrogate with a k3 penalty (PPO, arXiv 1707.06347; GRPO, arXiv 2402.03300; k3: Schulman, 2020).
+
+L = −reduce( w[i,t] · min(ρ A_i, clip(ρ, 1 − c_low, 1 + c_high) A_i) ) + β · reduce( k3[i,t] )
+
+with ρ = exp(logp − old_logp), and k3 = exp(d) − d − 1, d = ref_logp − logp clamped to ±10. With one on-policy update
+per rollout old_logp is logp.detach(): ρ is exactly 1, the clip never acts, and ∂L/∂logp[i,t] ∝ −w[i,t] A_i.
+
+Assumptions: w is a constant; by default the penalty covers the whole completion (the paper of Video-KTR, arXiv
+2601.19686), with ``kl_scope="selected"`` only the tokens with a weight (its released code). log ρ is clamped to ±20, so
+that a policy far from its rollouts gives a large loss and not an infinite one.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ktr.algorithm.reductions import TokenReduction
+
+KlScope = Literal["completion", "selected"]
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """One group's share of the batch's loss and of what to log; each adds over groups, micro-batches and ranks.
+
+    ``loss`` has the gradient, the rest is detached: ``loss = policy_loss + beta * kl``. ``clip_fraction`` (tokens whose
+    gradient the clip removes) and ``ratio_mean`` are shares of all completion tokens of the global batch.
+    """
+
+    loss: Float[Tensor, ""]
+    policy_loss: Float[Tensor, ""]
+    kl: Float[Tensor, ""]
+    clip_fraction: Float[Tensor, ""]
+    ratio_mean: Float[Tensor, ""]
+
+
+class ClippedSurrogate:
+    """Policy loss of one group of completions. Raises ValueError where ``beta`` > 0 and no reference was scored."""
+
+    def __init__(
+        self,
+        clip_low: float = 0.2,
+        clip_high: float = 0.2,
+        beta: float = 0.0,
+        kl_scope: KlScope = "completion",
+        reduction: TokenReduction | None = None,
+    ) -> None:
+        if kl_scope not in get_args(KlScope):
+            raise ValueError(f"kl_scope={kl_scope!r}: choose one of {get_args(KlScope)}")
+        self.clip_low = clip_low
+        self.clip_high = clip_high
+        self.beta = beta
+        self.kl_scope = kl_scope
+        self.reduction = reduction or TokenReduction()
+
+    @property
+    def needs_reference(self) -> bool:
+        return self.beta > 0
+
+    def __call__(
+        self,
+        logps_GT: Float[Tensor, "G T"],
+        old_logps_GT: Float[Tensor, "G T"],
+        ref_logps_GT: Float[Tensor, "G T"] | None,
+        advantages_G: Float[Tensor, " G"],
+        completion_mask_GT: Bool[Tensor, "G T"],
+        token_weights_GT: Float[Tensor, "G T"],
+        num_sequences: int,
+        num_tokens: int,
+    ) -> LossTerms:
+        """``num_sequences`` and ``num_tokens`` count the completions and their tokens in the global batch."""
+        if self.needs_reference and ref_logps_GT is None:
+            raise ValueError(f"beta={self.beta} needs ref_logps_GT: score the reference policy, or set beta=0")
+
+        def on_completion(x_GT: Float[Tensor, "G T"]) -> Float[Tensor, "G T"]:
+            # Before any arithmetic: 0 · inf is NaN, and so would be its gradient.
+            return torch.where(completion_mask_GT, x_GT, 0.0)
+
+        logps_GT = on_completion(logps_GT)
+        weights_GT = on_completion(token_weights_GT.detach())
+        selected_GT = weights_GT != 0
+        advantages_G1 = advantages_G.detach()[:, None]
+
+        ratio_GT = (logps_GT - on_completion(old_logps_GT.detach())).clamp(-20, 20).exp()
+        clipped_GT = ratio_GT.clamp(1 - self.clip_low, 1 + self.clip_high)
+        surrogate_GT = torch.minimum(ratio_GT * advantages_G1, clipped_GT * advantages_G1)
+        counts = (completion_mask_GT, selected_GT, num_sequences, num_tokens)
+        policy_loss = self.reduction(-weights_GT * surrogate_GT, *counts)
+
+        loss, kl = policy_loss, torch.zeros_like(policy_loss)
+        if self.needs_reference and ref_logps_GT is not None:
+            kl = self._penalty(logps_GT, on_completion(ref_logps_GT.detach()), *counts)
+            loss = policy_loss + self.beta * kl
+
+        removed_GT = completion_mask_GT & (clipped_GT * advantages_G1 < ratio_GT * advantages_G1)
+        return LossTerms(
+            loss=loss,
+            policy_loss=policy_loss.detach(),
+            kl=kl.detach(),
+            clip_fraction=removed_GT.sum() / num_tokens,
+            ratio_mean=on_completion(ratio_GT.detach()).sum() / num_tokens,
+        )
+
+    def _penalty(
+        self,
+        logps_GT: Float[Tensor, "G T"],
+        ref_logps_GT: Float[Tensor, "G T"],
+        completion_mask_GT: Bool[Tensor, "G T"],
+        selected_GT: Bool[Tensor, "G T"],
+        num_sequences: int,
+        num_tokens: int,
+    ) -> Float[Tensor, ""]:
+        k3_GT = k3(logps_GT, ref_logps_GT)
+        if self.kl_scope == "selected":
+            k3_GT = torch.where(selected_GT, k3_GT, 0.0)
+        else:  # a penalty on every token is a mean over every token, whatever the policy term divides by
+            selected_GT = completion_mask_GT
+        return self.reduction(k3_GT, completion_mask_GT, selected_GT, num_sequences, num_tokens)
+
+
+def k3(logps: Float[Tensor, "*N"], ref_logps: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+    """exp(d) − d − 1, d = ref_logp − logp clamped to ±10: an unbiased, never negative estimate of KL(policy ‖ ref)."""
+    d = (ref_logps - logps).clamp(-10, 10)
+    return torch.expm1(d) - d

@@ -1,0 +1,1 @@
+"""What a run shows: statistics, figures and the report, from the files of its folder alone."""

@@ -1,0 +1,79 @@
+"""The files of a run folder, read for its figures and its report."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ktr.analysis.statistics import wilson_interval
+from ktr.analysis.step_table import read_columns
+from ktr.analysis.token_records import Record, read_records
+from ktr.errors import MissingData
+
+Columns = dict[str, tuple[list[int], list[float]]]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """What a run left behind. Parts that it didn't write are empty.
+
+    ``metrics`` and ``timings`` map a name to (steps, values). ``rollouts`` are training completions, ``attribution``
+    held-out ones, with the role of each token where the ground truth is known.
+    """
+
+    path: Path
+    metrics: Columns
+    timings: Columns
+    rollouts: list[Record]
+    attribution: list[Record]
+    summary: dict[str, Any]
+    record: dict[str, Any]
+    config: str
+
+    @classmethod
+    def read(cls, path: Path) -> "RunFolder":
+        """Read a run folder. Raises ``MissingData`` where there is neither metrics.csv nor summary.json."""
+        if not (path / "metrics.csv").exists() and not (path / "summary.json").exists():
+            raise MissingData(f"{path}: no metrics.csv and no summary.json; name a run folder, such as runs/<name>")
+        config = path / "config.yaml"
+        return cls(
+            path=path,
+            metrics=read_columns(path / "metrics.csv"),
+            timings=read_columns(path / "timings.csv"),
+            rollouts=list(read_records(path / "rollouts.jsonl")),
+            attribution=list(read_records(path / "attribution.jsonl")),
+            summary=_read_json(path / "summary.json"),
+            record=_read_json(path / "record.json"),
+            config=config.read_text(encoding="utf-8") if config.exists() else "",
+        )
+
+    @property
+    def name(self) -> str:
+        return self.path.resolve().name
+
+    @property
+    def signals(self) -> list[str]:
+        """Names of the signals that scored tokens in this run, in the order of their colours."""
+        found = {name for record in self.rollouts + self.attribution for name in record["scores"]}
+        known = ("entropy", "visual", "temporal")
+        return [name for name in known if name in found] + sorted(found.difference(known))
+
+    def accuracy(self, when: Literal["before", "after"], way: str) -> dict[str, dict[str, Any]]:
+        """Held-out accuracy under one way of answering: "all" and each category, each with ``n``, ``low``, ``high``.
+
+        Empty where it was not measured.
+        """
+        entry = self.summary.get(f"accuracy_{when}", {}).get(way, {})
+        if not entry.get("n"):
+            return {}
+        rows = {"all": entry, **entry.get("by_category", {})}
+        return {name: {**_interval(row), **row} for name, row in rows.items()}
+
+
+def _interval(row: dict[str, Any]) -> dict[str, float]:
+    low, high = wilson_interval(row["accuracy"] * row["n"], row["n"])
+    return {"low": low, "high": high}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

@@ -1,0 +1,117 @@
+"""Completions as JSON lines: what rollouts.jsonl and attribution.jsonl hold, one completion a line."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Shaped
+from torch import Tensor
+
+from ktr.types import Experience, TokenScores, TokenWeights
+
+Record = dict[str, Any]
+DecodeTokens = Callable[[Sequence[int]], list[str]]
+
+ROLES = ("appearance", "order_motion", "decision", "derived", "nothing")
+
+
+def token_records(
+    experience: Experience,
+    token_weights: TokenWeights | None,
+    scores: TokenScores | None,
+    decode_tokens: DecodeTokens,
+    step: int,
+    roles: Sequence[Sequence[str]] | None = None,
+) -> list[Record]:
+    """One record for each of the G completions of a group.
+
+    ``token_weights`` and ``scores`` (of the factual view) are None for a group that the step had no need to score.
+    ``decode_tokens`` maps token ids to their strings, one each. ``roles`` is the ground truth where it is known: for
+    each completion one of ``ROLES`` for each of its tokens. ``selected`` lists positions, all other lists run over
+    the completion's tokens; numbers keep five significant digits.
+    """
+    group, question = experience.group, experience.group.question
+    records = []
+    for index, completion in enumerate(group.completions):
+        ids = completion.token_ids_T.tolist()
+        row = (index, slice(0, len(ids)))
+        record: Record = {
+            "step": step,
+            "question": question.id,
+            "completion": index,
+            "category": question.category,
+            "problem_type": question.problem_type,
+            "problem": question.problem,
+            "options": list(question.options),
+            "answer": question.answer,
+            "media": str(question.media_path),
+            "data_type": question.data_type,
+            "text": completion.text,
+            "finish_reason": completion.finish_reason,
+            "weights_version": completion.weights_version,
+            "reward": _compact(experience.rewards_G[index].item()),
+            "rewards": {name: _compact(part[index].item()) for name, part in experience.reward_parts.items()},
+            "advantage": _compact(experience.advantages_G[index].item()),
+            "tokens": decode_tokens(ids),
+            "engine_logps": _compact_list(completion.logps_T),
+            "scores": {},
+            "selected": {},
+        }
+        if scores is not None:
+            record["logps"] = _compact_list(scores.logps_GT[row])
+            if scores.entropies_GT is not None:
+                record["entropies"] = _compact_list(scores.entropies_GT[row])
+        if token_weights is not None:
+            record["weights"] = _compact_list(token_weights.weights_GT[row])
+            record["scores"] = {name: _compact_list(score_GT[row]) for name, score_GT in token_weights.scores.items()}
+            record["selected"] = {
+                name: selected_GT[row].nonzero().flatten().tolist()
+                for name, selected_GT in token_weights.selections.items()
+            }
+        if roles is not None:
+            record["roles"] = [str(role) for role in roles[index]]
+        for name in ("tokens", "roles"):
+            if len(record.get(name, ids)) != len(ids):
+                raise ValueError(f"question {question.id}: {len(ids)} token ids but {len(record[name])} {name}")
+        records.append(record)
+    return records
+
+
+def append_records(path: Path, records: Iterable[Record]) -> None:
+    """Append one JSON line for each record and hand them to the operating system."""
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n" for record in records)
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """The records of a file, oldest first; none if there is no file. A torn last line (a killed run's) is left out."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            if line.endswith("\n"):
+                yield json.loads(line)
+
+
+def drop_records_after(path: Path, step: int) -> None:
+    """Cut off the records of later steps and a torn last line, so that a resumed run appends where it left off."""
+    if not path.exists():
+        return
+    end = 0
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n") or json.loads(line)["step"] > step:
+                break
+            end += len(line)
+    with path.open("r+b") as file:
+        file.truncate(end)
+
+
+def _compact(value: float) -> float | int:
+    rounded = float(f"{value:.5g}")
+    return int(rounded) if rounded.is_integer() else rounded
+
+
+def _compact_list(values_T: Shaped[Tensor, " T"]) -> list[float | int]:
+    return [_compact(value) for value in values_T.tolist()]

@@ -1,0 +1,1 @@
+"""Which tokens a video is responsible for: counterfactual views, signals on tokens, and their selection."""

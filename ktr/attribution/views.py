@@ -1,0 +1,66 @@
+"""Counterfactual views of a prompt: what the policy is shown when its own completion is scored again.
+
+A view is a pure description, hashable, so that signals that ask for the same view share one pass. Turning a view into
+embeddings and positions is the scorer's work. Video-KTR (arXiv 2601.19686), section on token attribution: the visual
+signal compares with a view without the video, the temporal one with a view whose frames are out of order.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Masking = Literal["drop", "drop_compact", "zero", "blank_frames"]
+Granularity = Literal["temporal_patch", "frame"]
+Order = Literal["random", "reverse", "segmental"]
+
+
+@dataclass(frozen=True)
+class View:
+    """Base of all views."""
+
+
+@dataclass(frozen=True)
+class Factual(View):
+    """The prompt as it is."""
+
+
+@dataclass(frozen=True)
+class MaskedVideo(View):
+    """The prompt without (a ``fraction`` of) its video.
+
+    ``drop`` hides the visual tokens from attention and leaves every other position where it was; ``drop_compact`` also
+    closes the gap in the positions, as the released code does; ``zero`` puts zeros in place of the features, the
+    paper's wording; ``blank_frames`` shows black frames. Raises ValueError on a fraction outside (0, 1].
+    """
+
+    masking: Masking = "drop"
+    fraction: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.masking not in get_args(Masking):
+            raise ValueError(f"masking={self.masking!r}: choose one of {get_args(Masking)}")
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"fraction={self.fraction}: the masked share of the video lies in (0, 1]")
+
+
+@dataclass(frozen=True)
+class ShuffledFrames(View):
+    """The prompt with the order of its frames changed, never to the order they had.
+
+    ``temporal_patch`` moves whole temporal patches (two frames each), so only order changes; ``frame`` moves single
+    frames before they are paired, so appearance inside a patch changes too. ``draw`` tells several random shuffles of
+    one video apart; the other orders have only draw 0.
+    """
+
+    granularity: Granularity = "temporal_patch"
+    order: Order = "random"
+    draw: int = 0
+
+    def __post_init__(self) -> None:
+        if self.granularity not in get_args(Granularity):
+            raise ValueError(f"granularity={self.granularity!r}: choose one of {get_args(Granularity)}")
+        if self.order not in get_args(Order):
+            raise ValueError(f"order={self.order!r}: choose one of {get_args(Order)}")
+        if self.draw < 0 or (self.draw > 0 and self.order == "reverse"):
+            raise ValueError(
+                f"draw={self.draw} with order={self.order!r}: a reversal has draw 0 only, others draw >= 0"
+            )

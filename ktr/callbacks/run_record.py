@@ -1,0 +1,123 @@
+"""What a run was: config.yaml and record.json at its start, summary.json at its end. Needs no Lightning.
+
+The run folder is the only input of a report, so that a folder copied elsewhere tells the whole story.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+PACKAGES = (
+    "torch", "torchvision", "transformers", "tokenizers", "lightning", "hydra-core", "omegaconf", "peft", "numpy",
+    "av", "decord", "safetensors", "vllm", "flash-attn", "wandb", "tensorboard",
+)  # fmt: skip
+OUTCOMES = (
+    "start.json",
+    "metrics.csv", "timings.csv", "rollouts.jsonl", "attribution.jsonl", "skips.jsonl", "summary.json", "report.html",
+)  # fmt: skip
+
+
+def start_run(run_dir: Path, config: DictConfig, seed: int, resume: bool = False) -> dict[str, Any]:
+    """Write config.yaml and record.json before any work; return the record.
+
+    A fresh run removes what an earlier run left under the same name (``OUTCOMES``, figures), so that no row of it can
+    pass for its own. A resumed run keeps them, and appends its record to ``resumed`` in the first one.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    record = collect_record(seed)
+    path = run_dir / "record.json"
+    if resume and path.exists():
+        first = read_json(path)
+        first["resumed"] = [*first.get("resumed", []), record]
+        record = first
+    elif not resume:
+        for name in OUTCOMES:
+            (run_dir / name).unlink(missing_ok=True)
+        for figure in (run_dir / "figures").glob("*.png"):
+            figure.unlink()
+    _write_atomically(run_dir / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+    write_json(path, record)
+    return record
+
+
+def collect_record(seed: int, argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Versions, machine, git state, seed, command line and start time, as plain JSON values."""
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": seed,
+        "argv": list(sys.argv if argv is None else argv),
+        "git": git_state(Path(__file__).parent),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": _versions(),
+        "machine": {
+            "cpu": _cpu_model(),
+            "cpu_count": os.cpu_count(),
+            "torch_threads": torch.get_num_threads(),
+            "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+            "cuda": torch.version.cuda,
+        },
+    }
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Commit and dirty flag of the repository that holds ``folder``; None outside git, or without the git command."""
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def write_summary(run_dir: Path, summary: Mapping[str, Any]) -> Path:
+    """Write summary.json; a reader sees the old file or the new one, never a part."""
+    return write_json(run_dir / "summary.json", summary)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> Path:
+    _write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    return path
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def _cpu_model() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,59 @@
+"""How fast a run goes: questions and tokens per second of each step, and of the whole run."""
+
+from time import perf_counter
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+
+class Throughput(Callback):
+    """Logs ``train/questions_per_second``, ``train/tokens_per_second`` and ``train/step_seconds``.
+
+    Tokens are completion tokens. A step's time runs from its start to its end: rollouts, scoring, backward and update,
+    without validation and checkpoints. Where the step's outputs hold ``seconds``, a mapping from a part of the step to
+    its time, each part is logged as ``time/{part}_seconds``, and ``rollout`` as ``rollout/tokens_per_second`` too.
+    Counts are of one process. ``questions_per_second`` and ``tokens_per_second`` are means over the steps so far.
+    """
+
+    def __init__(self) -> None:
+        self.num_questions = 0
+        self.num_tokens = 0
+        self.seconds = 0.0
+        self._started = 0.0
+
+    @property
+    def questions_per_second(self) -> float:
+        return self.num_questions / self.seconds if self.seconds else 0.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.num_tokens / self.seconds if self.seconds else 0.0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._started = perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        seconds = perf_counter() - self._started
+        questions, tokens = len(batch), count_tokens(outputs)
+        self.num_questions += questions
+        self.num_tokens += tokens
+        self.seconds += seconds
+        metrics = {
+            "train/questions_per_second": questions / seconds,
+            "train/tokens_per_second": tokens / seconds,
+            "train/step_seconds": seconds,
+        }
+        parts = outputs.get("seconds", {})
+        metrics |= {f"time/{part}_seconds": value for part, value in parts.items()}
+        if parts.get("rollout"):
+            metrics["rollout/tokens_per_second"] = tokens / parts["rollout"]
+        pl_module.log_dict(metrics, on_step=True, on_epoch=False)
+
+
+def count_tokens(outputs: Any) -> int:
+    """Completion tokens of one training step; 0 for a step without rollouts."""
+    return sum(
+        len(c.token_ids_T) for experience in outputs.get("experiences", ()) for c in experience.group.completions
+    )

@@ -1,0 +1,287 @@
+"""The config of a run: its schema, and the check of a command line before any heavy import.
+
+``_target_`` leaves have no schema of their own: the constructor's signature is the schema (``ktr.config_keys``). Each
+job of a command line is composed and checked before the first one starts, so that a mistyped key anywhere stops before
+any work, with one sentence that names the key and the nearest right one.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from ktr.config_keys import check_nodes, check_override, nearest
+from ktr.errors import ConfigError, KtrError, MissingData, MissingModel
+from ktr.naming import register_resolvers
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+HOW_TO_GET = {
+    "Qwen2.5-VL-7B-COT-SFT": "hf download Video-R1/Qwen2.5-VL-7B-COT-SFT --local-dir {path}",
+    "Qwen2.5-VL-7B-Instruct": "hf download Qwen/Qwen2.5-VL-7B-Instruct --local-dir {path}",
+    "Qwen2.5-VL-3B-Instruct": "hf download Qwen/Qwen2.5-VL-3B-Instruct --local-dir {path}",
+}
+
+
+@dataclass
+class Paths:
+    """Where things are. ``folder`` is the run's, below ``runs``; ``run_dir`` is both together."""
+
+    runs: str = MISSING
+    models: str = MISSING
+    data: str = MISSING
+    cache: str = MISSING
+    folder: str = MISSING
+    run_dir: str = MISSING
+
+
+@dataclass
+class Program:
+    """What every entry point has: the policy, its prompts and its data, each a ``_target_`` node of conf/."""
+
+    seed: int = 0
+    name: str = MISSING
+    resume: bool = True
+    paths: Paths = field(default_factory=Paths)
+    data: Any = MISSING
+    video: Any = MISSING
+    prompt: Any = MISSING
+    encoder: Any = MISSING
+    model: Any = MISSING
+    rollout: Any = MISSING
+    sampling: Any = MISSING
+    scorer: Any = MISSING
+
+
+@dataclass
+class Train(Program):
+    """conf/train.yaml."""
+
+    reward: Any = MISSING
+    advantage: Any = MISSING
+    answers: Any = MISSING
+    selection: Any = MISSING
+    attribution: Any = MISSING
+    loss: Any = MISSING
+    algorithm: Any = MISSING
+    optimizer: Any = MISSING
+    trainer: Any = MISSING
+    logger: Any = MISSING
+    callbacks: Any = MISSING
+    labels: dict[str, str] = field(default_factory=dict)
+    probe: Any = None
+
+
+@dataclass
+class Evaluate(Program):
+    """conf/evaluate.yaml."""
+
+    reward: Any = MISSING
+    answers: Any = MISSING
+
+
+@dataclass
+class Attribute(Program):
+    """conf/attribute.yaml."""
+
+    selection: Any = MISSING
+    attribution: Any = MISSING
+    num_questions: int = MISSING
+
+
+def register_schemas() -> None:
+    """Make the schemas known to Hydra by the names that conf/*.yaml start with, and the resolvers to OmegaConf."""
+    for name, schema in {"train": Train, "evaluate": Evaluate, "attribute": Attribute}.items():
+        ConfigStore.instance().store(name=f"{name}_schema", node=schema)
+    register_resolvers()
+
+
+register_schemas()
+
+
+def launch(task: Callable[[], Any], config_name: str) -> None:
+    """Check the command line, then run Hydra's ``task``. Errors of our own are one sentence and an exit code.
+
+    Exit code 2: the command line is wrong and nothing was done. Exit code 1: the run failed.
+    """
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra's short tracebacks hide where a job failed
+    try:
+        check_command_line(config_name, sys.argv[1:])
+    except KtrError as error:
+        sys.exit(_report(config_name, error, 2))
+    try:
+        task()
+    except KtrError as error:
+        logging.getLogger(__name__).debug("the run failed", exc_info=True)
+        sys.exit(_report(config_name, error, 1))
+
+
+def check_command_line(config_name: str, arguments: Sequence[str]) -> list[DictConfig]:
+    """The configs of all jobs that a command line starts, checked; [] where it asks only for help.
+
+    Raises ConfigError on keys, choices and values that are wrong and on two jobs of one name; MissingModel and
+    MissingData where what a job reads is not there (not with ``--cfg``, which only prints).
+    """
+    options = get_args_parser().parse_args(list(arguments))
+    if options.help or options.hydra_help or options.shell_completion or options.info:
+        return []
+    name, overrides = options.config_name or config_name, list(options.overrides)
+    jobs = [compose(name, job) for job in _jobs(name, overrides, options.multirun)]
+    _check_folders(jobs)
+    if not options.cfg:
+        for job in jobs:
+            require_paths(job)
+    return jobs
+
+
+def compose(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """The checked config of one job, its name and folder fixed. Raises ConfigError."""
+    parsed = _parse(overrides)
+    with _hydra():
+        _check_choices(config_name, parsed)
+        _check_keys(config_name, parsed)
+        config = _compose(config_name, overrides)
+    try:
+        with open_dict(config):
+            config.name, config.paths.folder = config.name, config.paths.folder
+            if "labels" in config:
+                config.labels = OmegaConf.to_container(config.labels, resolve=True)
+            del config["hydra"]
+        if missing := sorted(OmegaConf.missing_keys(config)):
+            raise ConfigError(f"{missing[0]} has no value: give {missing[0]}=… on the command line")
+        resolved = _plain(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key}: {_first_line(error)}") from error
+    check_nodes(_plain(config), resolved)
+    return config
+
+
+def require_paths(config: DictConfig) -> None:
+    """Raise MissingModel or MissingData where the policy's folder or a dataset's file is not there."""
+    folder = Path(config.model.path)
+    if not (folder / "config.json").is_file():
+        command = HOW_TO_GET.get(folder.name, "put a Qwen2.5-VL folder there, with its tokenizer and processor files")
+        raise MissingModel(
+            f"model.path={folder}: no model there. Get it: {command.format(path=folder)}; or set model.path"
+        )
+    _require_data(_plain(config.data, resolve=True), "data")
+
+
+def _require_data(node: Any, at: str) -> None:
+    if not isinstance(node, Mapping):
+        return
+    if node.get("_target_") == "ktr.data.dataset.QuestionDataset":
+        for key in ("annotations", "media_root"):
+            if not Path(node[key]).exists():
+                raise MissingData(f"{at}.{key}={node[key]} does not exist. {node.get('how_to_get', '')}".rstrip())
+    for key, child in node.items():
+        _require_data(child, f"{at}.{key}")
+
+
+def _jobs(config_name: str, overrides: list[str], multirun: bool) -> list[list[str]]:
+    """Overrides of each job: one, or the product of the sweep of the command line and of the experiment's own."""
+    parsed = _parse(overrides)
+    if not multirun and not any(o.key_or_group == "experiment" for o in parsed):
+        return [overrides]
+    with _hydra():
+        _check_choices(config_name, parsed)
+        fixed = [override for override in parsed if not override.is_sweep_override()]
+        _check_keys(config_name, fixed)
+        hydra = _compose(config_name, [override.input_line or "" for override in fixed]).hydra
+    if not multirun and str(hydra.mode) != "RunMode.MULTIRUN":
+        return [overrides]
+    swept = [f"{key}={value}" for key, value in (hydra.sweeper.params or {}).items()]
+    (batch,) = BasicSweeper.split_arguments(_parse([*swept, *overrides]), None)
+    return batch
+
+
+def _check_choices(config_name: str, overrides: Sequence[Override]) -> None:
+    """Raise ConfigError where an override chooses a file that a group does not have."""
+    groups = _groups()
+    for override in overrides:
+        group = override.key_or_group
+        if group not in groups or override.is_delete():
+            continue
+        chosen = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
+        for choice in (item for value in chosen for item in (value if isinstance(value, list) else [value])):
+            if str(choice) not in groups[group]:
+                close = nearest(str(choice), groups[group])
+                hint = f"did you mean {close}?" if close else f"choose one of {', '.join(groups[group])}"
+                raise ConfigError(f"{group}={choice}: conf/{group} has no such file; {hint}")
+
+
+def _check_keys(config_name: str, overrides: Sequence[Override]) -> None:
+    """Raise ConfigError where an override sets a key that the files chosen do not lead to, with ``+`` or without."""
+    groups = _groups()
+    chosen = [o.input_line or "" for o in overrides if o.key_or_group in groups]
+    values = [o for o in overrides if o.key_or_group not in groups and o.key_or_group.split(".")[0] != "hydra"]
+    config = _plain(_compose(config_name, chosen))
+    added = {o.key_or_group.removesuffix("._target_") for o in values if o.key_or_group.endswith("._target_")}
+    added |= {o.key_or_group for o in values if isinstance(value := o.value(), dict) and "_target_" in value}
+    for override in values:
+        key = override.key_or_group
+        if "/" in key or override.package is not None:
+            close = nearest(key, groups)
+            raise ConfigError(f"unknown group {key}" + (f": did you mean {close}?" if close else ""))
+        check_override(key, config, added, groups)
+
+
+def _check_folders(jobs: Sequence[DictConfig]) -> None:
+    folders = [job.paths.folder for job in jobs]
+    for folder in folders:
+        if folders.count(folder) > 1:
+            raise ConfigError(f"{folders.count(folder)} jobs would share the folder {folder}: give each its own name=…")
+
+
+def _groups() -> dict[str, list[str]]:
+    """The groups of conf/ with their choices."""
+    groups: dict[str, list[str]] = {}
+    for file in sorted(CONF.rglob("*.yaml")):
+        if file.parent != CONF:
+            groups.setdefault(file.parent.relative_to(CONF).as_posix(), []).append(file.stem)
+    return groups
+
+
+def _hydra() -> Any:
+    return initialize_config_dir(str(CONF), version_base="1.3", job_name="check")
+
+
+def _parse(overrides: Sequence[str]) -> list[Override]:
+    try:
+        return OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise ConfigError(f"{' '.join(overrides)}: {_first_line(error)}") from error
+
+
+def _compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
+    try:
+        return hydra_compose(config_name, list(overrides), return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        cause = f": {_first_line(error.__cause__)}" if error.__cause__ else ""
+        raise ConfigError(" ".join(str(error).split()) + cause) from error
+
+
+def _plain(config: DictConfig, resolve: bool = False) -> dict[str, Any]:
+    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=resolve))
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def _report(program: str, error: Exception, code: int) -> int:
+    sys.stderr.write(f"ktr.{program}: {type(error).__name__}: {error}\n")
+    return code

@@ -1,0 +1,1 @@
+"""Rows, media files and prompts: everything between a dataset on disk and the policy's inputs."""

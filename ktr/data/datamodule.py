@@ -1,0 +1,122 @@
+"""The Lightning data module: encoded questions for training and validation, resumable to the question."""
+
+from typing import Any
+
+import torch.distributed
+
+import ktr.policy  # noqa: F401  # isort: skip  (before lightning, see ktr.policy.torchvision_ops)
+from lightning.pytorch import LightningDataModule
+
+from ktr.data.dataset import QuestionDataset
+from ktr.data.loaders import Encode, Share, StreamPosition, TrainLoader, ValidationLoader
+from ktr.data.order import QuestionOrder
+from ktr.data.skips import SkipLog
+from ktr.errors import ConfigError
+from ktr.types import PromptInputs
+
+
+class QuestionDataModule(LightningDataModule):
+    """Feeds ``list[PromptInputs]`` to training and validation.
+
+    Args:
+        train, validation: the questions.
+        encode: turns a question into what the policy reads; its ``MediaError`` and ``PromptTooLong`` are skips.
+        questions_per_step: size of the global batch, a multiple of the number of ranks.
+        seed: with the epoch, decides the order of the training questions.
+        validation_batch_size: questions per validation batch of one rank.
+        skips: where skipped questions are counted and logged.
+        prefetch: decode one batch ahead in a thread.
+
+    The order depends on (seed, epoch) only; its position is saved with every checkpoint and belongs to the last batch
+    handed out, so that a resumed run goes on exactly, also with another number of ranks.
+    """
+
+    def __init__(
+        self,
+        train: QuestionDataset,
+        validation: QuestionDataset,
+        encode: Encode,
+        questions_per_step: int,
+        seed: int,
+        validation_batch_size: int,
+        skips: SkipLog | None = None,
+        prefetch: bool = True,
+    ) -> None:
+        super().__init__()
+        self.train, self.validation, self.encode = train, validation, encode
+        self.questions_per_step, self.seed, self.validation_batch_size = questions_per_step, seed, validation_batch_size
+        self.skips = skips or SkipLog()
+        self.prefetch = prefetch
+        self.position = StreamPosition()
+        self._rows_recorded = False
+
+    def setup(self, stage: str) -> None:
+        if not self._rows_recorded and (self.trainer is None or self.trainer.is_global_zero):
+            for skip in (*self.train.skips, *self.validation.skips):
+                self.skips.record(skip)
+        self._rows_recorded = True
+
+    def train_dataloader(self) -> TrainLoader:
+        share = self._share()
+        if self.questions_per_step % share.world_size:
+            raise ConfigError(
+                f"questions_per_step={self.questions_per_step} must be a multiple of the {share.world_size} ranks"
+            )
+        order = QuestionOrder(len(self.train), self.seed)
+        return TrainLoader(
+            self.train.questions,
+            self.encode,
+            order,
+            self.questions_per_step,
+            self.position,
+            self.skips,
+            share,
+            self.prefetch,
+        )
+
+    def val_dataloader(self) -> ValidationLoader:
+        return ValidationLoader(
+            self.validation.questions, self.encode, self.validation_batch_size, self.skips, self._share(), self.prefetch
+        )
+
+    def transfer_batch_to_device(self, batch: list[PromptInputs], device: Any, dataloader_idx: int) -> Any:
+        """Leaves the batch where it is: engines and scorers move what they read, and may do so in parts."""
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "questions": self.position.questions,
+            "batches": self.position.batches,
+            "skips": dict(self.skips.counts),
+            "order": self._order_facts(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if state_dict["order"] != self._order_facts():
+            raise ConfigError(
+                f"the checkpoint was made with {state_dict['order']}, this run has {self._order_facts()}: resume with "
+                "the same data, seed and questions_per_step, or start a new run from the checkpoint's weights"
+            )
+        self.position.questions, self.position.batches = state_dict["questions"], state_dict["batches"]
+        self.skips.counts.clear()
+        self.skips.counts.update(state_dict["skips"])
+
+    def _order_facts(self) -> dict[str, int]:
+        return {
+            "num_questions": len(self.train),
+            "seed": self.seed,
+            "questions_per_step": self.questions_per_step,
+        }
+
+    def _share(self) -> Share:
+        if self.trainer is None or self.trainer.world_size == 1:
+            return Share()
+        # A group of its own: the exchange runs in the prefetching thread, beside the collectives of the step.
+        group = torch.distributed.new_group(backend="gloo")
+
+        def gather(failed: list[int]) -> list[list[int]]:
+            gathered: list[list[int]] = [[] for _ in range(torch.distributed.get_world_size())]
+            torch.distributed.all_gather_object(gathered, failed, group=group)
+            return gathered
+
+        return Share(self.trainer.global_rank, self.trainer.world_size, gather)

@@ -1,0 +1,123 @@
+"""Every error that ktr raises on purpose. Each message names the file, key or row, and the remedy.
+
+``MediaError``, ``RowError`` and ``PromptTooLong`` belong to one question: the data loaders turn them into counted,
+logged skips, and the class name is the kind under which a skip is counted. All others stop the run.
+"""
+
+from pathlib import Path
+
+
+class KtrError(Exception):
+    """Base of all errors that ktr raises on purpose."""
+
+
+class ConfigError(KtrError):
+    """A value or key of the configuration that cannot be used."""
+
+
+class MissingModel(KtrError):
+    """A model folder that is not there, or lacks a file."""
+
+
+class MissingData(KtrError):
+    """An annotation file or media folder that is not there, cannot be read, or holds nothing usable."""
+
+
+class NonFiniteError(KtrError):
+    """NaN or infinity in a loss or a gradient."""
+
+
+class PromptTooLong(KtrError):
+    """A prompt with more tokens than the limit."""
+
+    def __init__(self, question_id: str, num_tokens: int, limit: int):
+        super().__init__(question_id, num_tokens, limit)
+        self.question_id, self.num_tokens, self.limit = question_id, num_tokens, limit
+
+    def __str__(self) -> str:
+        return (
+            f"question {self.question_id}: the prompt has {self.num_tokens} tokens, the limit is {self.limit}; "
+            "raise max_prompt_tokens, or lower num_frames or max_pixels"
+        )
+
+
+class MediaError(KtrError):
+    """A video or image that cannot be used. ``path`` is the file, ``reason`` what is wrong with it."""
+
+    remedy = "replace the file or drop its row"
+
+    def __init__(self, path: Path | str, reason: str):
+        super().__init__(path, reason)
+        self.path, self.reason = Path(path), reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}; {self.remedy}"
+
+
+class MissingMedia(MediaError):
+    """No file at the path."""
+
+    remedy = "check media_root and the row's path"
+
+
+class MediaOutsideRoot(MediaError):
+    """A path that leaves the media root, also through a symbolic link."""
+
+    remedy = "move the file under media_root or change media_root"
+
+
+class NotAVideo(MediaError):
+    """A readable file that has no picture in it, such as audio named .mp4."""
+
+
+class TooShortMedia(MediaError):
+    """A video with fewer frames than ``min_frames``."""
+
+    remedy = "replace the file, drop its row, or lower min_frames"
+
+
+class CorruptMedia(MediaError):
+    """A file that no decoder reads to the end: empty, truncated or damaged."""
+
+
+class DecodeTimeout(MediaError):
+    """A file whose decoding did not end within the time limit."""
+
+    remedy = "replace the file, drop its row, or raise decode_timeout_s"
+
+
+class RowError(KtrError):
+    """A row of an annotation file that cannot become a question. ``row`` is its index (from 0) or its id."""
+
+    remedy = "correct or drop the row"
+
+    def __init__(self, file: Path | str, row: int | str, reason: str):
+        super().__init__(file, row, reason)
+        self.file, self.row, self.reason = str(file), row, reason
+
+    def __str__(self) -> str:
+        return f"{self.file}, row {self.row}: {self.reason}; {self.remedy}"
+
+
+class MalformedRow(RowError):
+    """A row that is not an object, or lacks its problem or its media path."""
+
+
+class MissingAnswer(RowError):
+    """A row without a solution, or with an empty one."""
+
+
+class UnreadableAnswer(RowError):
+    """An answer that no completion could match, such as a numerical question whose answer is no number."""
+
+
+class UnknownProblemType(RowError):
+    """A problem type that no reward is defined for."""
+
+
+class UnknownDataType(RowError):
+    """A data type other than video or image."""
+
+
+class BadOptions(RowError):
+    """Options that do not fit the problem type, or that do not hold the answer."""

@@ -1,0 +1,1 @@
+"""Held-out accuracy: how it is measured and with which interval."""

@@ -1,0 +1,85 @@
+"""Accuracy of answers to held-out questions, with its interval."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch.distributed as dist
+
+from ktr.analysis.statistics import wilson_interval
+from ktr.rewards.composite import CompositeReward
+from ktr.rollout.engine import SamplingParams
+from ktr.training.ranks import is_distributed
+from ktr.types import RolloutGroup
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How one answer to one question was judged; ``score`` is the accuracy reward, 0 to 1."""
+
+    question_id: str
+    category: str
+    score: float
+    formatted: bool
+    num_tokens: int
+
+
+def verdict(group: RolloutGroup, reward: CompositeReward) -> Verdict:
+    """The verdict on a group of one completion."""
+    parts, _ = reward(group)
+    (completion,) = group.completions
+    question = group.question
+    return Verdict(
+        question.id,
+        question.category or question.problem_type,
+        float(parts["accuracy"][0]),
+        bool(parts["format"][0] > 0),
+        len(completion.token_ids_T),
+    )
+
+
+class AccuracyMeter:
+    """Collects verdicts under one way of sampling and sums them up, each question counted once."""
+
+    def __init__(self, sampling: SamplingParams):
+        self.sampling = sampling
+        self.verdicts: list[Verdict] = []
+
+    def add(self, verdicts: Sequence[Verdict]) -> None:
+        self.verdicts += verdicts
+
+    def summary(self) -> dict[str, Any]:
+        """``accuracy`` with its 95 % interval ``low`` and ``high``, ``n``, ``format``, and accuracies by category.
+
+        Over all ranks. Empties the meter.
+        """
+        verdicts = self.verdicts
+        self.verdicts = []
+        if is_distributed():
+            gathered: list[list[Verdict]] = [[] for _ in range(dist.get_world_size())]
+            dist.all_gather_object(gathered, verdicts)
+            verdicts = [verdict for part in gathered for verdict in part]
+        return summarize(list({verdict.question_id: verdict for verdict in verdicts}.values()))
+
+
+def summarize(verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """The figures of ``AccuracyMeter.summary``; accuracies are None where nothing was answered."""
+    n = len(verdicts)
+    correct = sum(verdict.score for verdict in verdicts)
+    low, high = wilson_interval(correct, n)
+    by_category: dict[str, list[float]] = defaultdict(list)
+    for verdict in verdicts:
+        by_category[verdict.category].append(verdict.score)
+    return {
+        "accuracy": correct / n if n else None,
+        "n": n,
+        "low": low,
+        "high": high,
+        "format": sum(verdict.formatted for verdict in verdicts) / n if n else None,
+        "completion_length": sum(verdict.num_tokens for verdict in verdicts) / n if n else None,
+        "by_category": {
+            category: {"accuracy": sum(scores) / len(scores), "n": len(scores)}
+            for category, scores in sorted(by_category.items())
+        },
+    }

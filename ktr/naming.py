@@ -1,0 +1,86 @@
+"""Names of runs and where their folders are: the resolvers that conf/ uses.
+
+A run is called by what tells it from another: ``video_ktr-vet-16f-s0`` is its algorithm, its signals, its frames and
+its seed, and every other override of the command line follows (``…-max_steps2``). Runs of an experiment stand in a
+folder of the experiment's name.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from platformdirs import user_cache_path
+
+from ktr.errors import ConfigError
+
+IN_THE_NAME = {"algorithm", "attribution", "seed", "video.num_frames", "experiment"}
+NOT_PART_OF_IT = {"name", "resume", "paths", "hydra", "logger", "callbacks"}
+
+
+def register_resolvers() -> None:
+    """Make ``${run_name:…}``, ``${run_folder:…}``, ``${chosen:…}`` and ``${user_cache:}`` known to OmegaConf."""
+    OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+    OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
+    OmegaConf.register_new_resolver("chosen", chosen, replace=True)
+    OmegaConf.register_new_resolver("user_cache", lambda: str(user_cache_path("ktr")), replace=True)
+
+
+def run_name(program: str, *, _root_: DictConfig) -> str:
+    """Readable name of a run of ``program`` (train, evaluate, attribute): distinct where the command line is."""
+    hydra = _hydra(_root_)
+    choices = hydra.runtime.choices
+    if program == "train":
+        parts = [choices["algorithm"]]
+        parts += [] if choices["algorithm"] == "sft" else [choices["attribution"]]
+    else:
+        parts = [program]
+    parts += [f"{_root_.video.num_frames}f", f"s{_root_.seed}"]
+    overrides = [_described(override, choices) for override in sorted(hydra.overrides.task)]
+    return "-".join(parts + [described for described in overrides if described])
+
+
+def chosen(group: str, *, _root_: DictConfig) -> str:
+    """The file of ``group`` that this run is composed of."""
+    return _hydra(_root_).runtime.choices[group]
+
+
+def run_folder(runs: str, name: str, resume: bool, *, _root_: DictConfig) -> str:
+    """Folder of a run below ``runs``: [experiment/]name, or the first of name-2, name-3, … that is free.
+
+    A folder is taken when its run has finished (it holds summary.json), so that a rerun never touches a finished run,
+    and a rerun of a run that was killed goes on in its folder. With ``resume=False`` any existing folder is taken.
+    """
+    if "LOCAL_RANK" in os.environ and "KTR_RUN_FOLDER" in os.environ:  # a process that rank 0 launched
+        return os.environ["KTR_RUN_FOLDER"]
+    experiment = _hydra(_root_).runtime.choices.get("experiment")
+    base = Path(experiment, name) if experiment else Path(name)
+    folder, number = base, 1
+    while (Path(runs) / folder / ("summary.json" if resume else "")).exists():
+        number += 1
+        folder = base.with_name(f"{base.name}-{number}")
+    return str(folder)
+
+
+def _hydra(root: DictConfig) -> Any:
+    """Hydra's own node: in the config while it is composed, held by HydraConfig once the job runs."""
+    hydra = root.get("hydra")
+    if hydra is None:
+        if not HydraConfig.initialized():
+            raise ConfigError("a run's name needs Hydra's choices: compose with ktr.config.compose, or pass name=…")
+        hydra = HydraConfig.get()
+    return hydra
+
+
+def _described(override: str, choices: DictConfig) -> str:
+    """What an override adds to the name: ``trainer.max_steps=2`` → max_steps2, ``trainer=ddp`` → ddp."""
+    key, _, value = override.lstrip("+~").partition("=")
+    key = key.partition("@")[0]
+    if key.split(".")[0] in NOT_PART_OF_IT or key in IN_THE_NAME:
+        return ""
+    if override.startswith("~"):
+        return f"no_{key.split('.')[-1]}"
+    text = re.sub(r"[^A-Za-z0-9.+_-]+", "_", value).strip("_")
+    return text if key in choices else f"{key.split('.')[-1]}{text}"

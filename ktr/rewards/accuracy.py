@@ -1,0 +1,115 @@
+"""Accuracy of the final answer, by the problem type's rule."""
+
+import re
+import unicodedata
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ktr.errors import ConfigError, UnknownProblemType
+from ktr.rewards.answers import EXTRACTION_RULES, ExtractionRule, extract_answer, parse_number
+from ktr.types import RolloutGroup, VideoQuestion
+
+
+class Accuracy:
+    """Scores each completion's answer in [0, 1] by the rule of its question's problem type (Video-R1, 2503.21776).
+
+    | multiple choice | exact equality |
+    | numerical       | equality after rounding to 2 places, if both or neither hold "." or "," |
+    | OCR             | 1 - word error rate, clipped |
+    | free-form       | ``free_form="rouge"``: mean F-measure of ROUGE-1, -2 and -L, with stemming; "exact": equality |
+    | regression      | ``regression="relative"``: clip(1 - relative difference); "mra": mean relative accuracy |
+
+    ROUGE-2 of a single word is 0, so a right one-word answer gets 2/3 under "rouge"; "exact" compares after Unicode
+    and case folding, without outer punctuation and repeated spaces. ``extraction`` decides what counts as the answer.
+    """
+
+    name = "accuracy"
+
+    def __init__(
+        self,
+        extraction: ExtractionRule = "strict",
+        free_form: Literal["rouge", "exact"] = "rouge",
+        regression: Literal["relative", "mra"] = "relative",
+    ) -> None:
+        if extraction not in EXTRACTION_RULES:
+            raise ConfigError(f"extraction must be one of {', '.join(EXTRACTION_RULES)}, not {extraction!r}")
+        if free_form not in ("rouge", "exact"):
+            raise ConfigError(f"free_form must be rouge or exact, not {free_form!r}")
+        if regression not in ("relative", "mra"):
+            raise ConfigError(f"regression must be relative or mra, not {regression!r}")
+        self.extraction: ExtractionRule = extraction
+        self.rules = {
+            "multiple choice": exact_match,
+            "numerical": numerical_match,
+            "OCR": word_accuracy,
+            "free-form": rouge_mean if free_form == "rouge" else folded_match,
+            "regression": relative_closeness if regression == "relative" else mean_relative_accuracy,
+        }
+
+    def __call__(self, group: RolloutGroup) -> Float[Tensor, " G"]:
+        """Accuracy of each completion of a group. Raises ``UnknownProblemType``."""
+        return torch.tensor([self.score(completion.text, group.question) for completion in group.completions])
+
+    def score(self, text: str, question: VideoQuestion) -> float:
+        """Accuracy of one text; no answer scores 0."""
+        if question.problem_type not in self.rules:
+            reason = f"no accuracy rule for problem_type {question.problem_type!r}; known: {', '.join(self.rules)}"
+            raise UnknownProblemType(question.source, question.id, reason)
+        answer = extract_answer(text, self.extraction)
+        return self.rules[question.problem_type](answer, question.answer.strip()) if answer else 0.0
+
+
+def exact_match(answer: str, truth: str) -> float:
+    return float(answer == truth)
+
+
+def numerical_match(answer: str, truth: str) -> float:
+    number, true_number = parse_number(answer), parse_number(truth)
+    if number is None or true_number is None or bool(re.search("[.,]", answer)) != bool(re.search("[.,]", truth)):
+        return 0.0
+    return float(round(number, 2) == round(true_number, 2))
+
+
+def word_accuracy(answer: str, truth: str) -> float:
+    """1 - WER, at least 0: inserted words can make more errors than the truth has words."""
+    import jiwer
+
+    return max(0.0, 1.0 - jiwer.wer(truth, answer))
+
+
+def rouge_mean(answer: str, truth: str) -> float:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    scores = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True).score(truth, answer)
+    return sum(score.fmeasure for score in scores.values()) / len(scores)
+
+
+def folded_match(answer: str, truth: str) -> float:
+    return float(fold(answer) == fold(truth))
+
+
+def fold(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).strip(".,;:!?\"' ")
+
+
+def relative_difference(answer: str, truth: str) -> float:
+    """|answer - truth| / |truth|; 0 for equal numbers also where the truth is 0, infinity for what is no number."""
+    number, true_number = parse_number(answer), parse_number(truth)
+    if number is None or true_number is None:
+        return float("inf")
+    if number == true_number:
+        return 0.0
+    return abs(number - true_number) / abs(true_number) if true_number else float("inf")
+
+
+def relative_closeness(answer: str, truth: str) -> float:
+    return max(0.0, 1.0 - relative_difference(answer, truth))
+
+
+def mean_relative_accuracy(answer: str, truth: str) -> float:
+    """The share of thresholds θ in .50:.05:.95 with a relative difference below 1 - θ (VSI-Bench, 2412.14171)."""
+    difference = relative_difference(answer, truth)
+    return sum(difference < (100 - percent) / 100 for percent in range(50, 100, 5)) / 10

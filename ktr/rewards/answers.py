@@ -1,0 +1,59 @@
+"""Answers found in a completion's text.
+
+Three rules of extraction are in use in the literature and they change the numbers, so the rule is always an option.
+"""
+
+import math
+import re
+
+from ktr.errors import ConfigError
+
+EXTRACTION_RULES = ("video_r1", "strict", "lenient")
+
+FIRST_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+INNERMOST_TAG = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
+ANSWER_IS = re.compile(r"\banswer is:?\s+(.+?)\s*(?:\.\s|\n|$)", re.IGNORECASE)
+LEADING_LETTER = re.compile(r"\(?([A-Z])(?:[.):]|$)")
+LETTER_FORMS = (re.compile(r"\(([A-Z])\)"), re.compile(r"^\s*([A-Z])[.):]", re.MULTILINE), re.compile(r"^([A-Z])$"))
+
+
+def extract_answer(text: str, rule: str = "video_r1") -> str | None:
+    """The answer that ``text`` gives, or None if it gives none.
+
+    ``strict``: what stands between the first ``<answer>`` and the next ``</answer>``, stripped. ``video_r1``: the same,
+    and the whole text where there is no such pair. ``lenient``: the last pair that holds anything; else what follows
+    the last "answer is"; else the one letter written as "(X)", as "X." at the start of a line, or alone. Where two
+    letters are written that way there is no answer: the rule never guesses.
+    """
+    if rule not in EXTRACTION_RULES:
+        raise ConfigError(f"extraction must be one of {', '.join(EXTRACTION_RULES)}, not {rule!r}")
+    if rule == "lenient":
+        return extract_leniently(text)
+    tagged = FIRST_TAG.search(text)
+    if tagged:
+        return tagged.group(1).strip()
+    return text.strip() if rule == "video_r1" else None
+
+
+def extract_leniently(text: str) -> str | None:
+    tagged = [answer.strip() for answer in INNERMOST_TAG.findall(text) if answer.strip()]
+    if tagged:
+        return tagged[-1]
+    stated = ANSWER_IS.findall(text)
+    if stated:
+        letter = LEADING_LETTER.match(stated[-1])
+        return letter.group(1) if letter else stated[-1].rstrip(".")
+    for form in LETTER_FORMS:
+        letters = set(form.findall(text.strip()))
+        if letters:
+            return letters.pop() if len(letters) == 1 else None
+    return None
+
+
+def parse_number(text: str) -> float | None:
+    """A finite number, with commas as separators of thousands; None for anything else."""
+    try:
+        number = float(text.replace(",", ""))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

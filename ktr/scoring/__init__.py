@@ -1,0 +1,1 @@
+"""Log-probs and entropies of rollout groups under views of their prompt: the video once, the prompt once."""

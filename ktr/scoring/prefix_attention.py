@@ -1,0 +1,173 @@
+"""Attention over packed groups: the prompt is computed once and all of its completions attend to it.
+
+A packed row is ``[prompt_1 | o_11 | … | o_1G | prompt_2 | o_21 | …]``. Each completion attends to its own prompt and
+causally to itself, never to its siblings nor to another group. The function is registered with transformers'
+AttentionInterface and is told the layout by a plain keyword, ``layout``, that the language model hands through to every
+layer. Per group it makes two calls: causal attention over the prompt, and a batch of G over [prompt KV + own KV] with the
+causal diagonal aligned to the lower right. No mask of the row's length squared exists.
+
+Called without a layout (generation, a plain forward) it is transformers' own attention of the same backend.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.attention.bias import causal_lower_right
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.flash_attention import flash_attention_forward
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import flash_attention_mask, sdpa_mask
+
+BACKENDS = ("sdpa", "flash_attention_2")
+
+
+@dataclass(frozen=True)
+class GroupSpan:
+    """Where one group lies in the packed row: P prompt tokens from ``start``, then G completions padded to T."""
+
+    start: int
+    prompt_length: int
+    num_completions: int
+    completion_length: int
+
+    @property
+    def completions_start(self) -> int:
+        return self.start + self.prompt_length
+
+    @property
+    def stop(self) -> int:
+        return self.completions_start + self.num_completions * self.completion_length
+
+
+@dataclass(frozen=True)
+class PackedLayout:
+    """The groups of a packed row, in order and without gaps."""
+
+    spans: tuple[GroupSpan, ...]
+
+    @cached_property
+    def length(self) -> int:
+        return self.spans[-1].stop
+
+
+def attention_name(backend: str) -> str:
+    """The name under which ``backend`` is registered with transformers."""
+    if backend not in BACKENDS:
+        raise ValueError(f"attention backend {backend!r} is not one of {BACKENDS}")
+    # transformers looks for the word flash in this name to decide how generation masks are made.
+    return f"ktr_prefix_{backend}"
+
+
+def _split(x: Float[Tensor, "1 H L d"], span: GroupSpan) -> tuple[Float[Tensor, "1 H P d"], Float[Tensor, "G H T d"]]:
+    prompt = x[:, :, span.start : span.completions_start]
+    completions = x[0, :, span.completions_start : span.stop]
+    return prompt, completions.unflatten(1, (span.num_completions, span.completion_length)).transpose(0, 1)
+
+
+def prefix_sdpa(
+    module: nn.Module,
+    query: Float[Tensor, "B H L d"],
+    key: Float[Tensor, "B K S d"],
+    value: Float[Tensor, "B K S d"],
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    layout: PackedLayout | None = None,
+    **kwargs: Any,
+) -> tuple[Float[Tensor, "B L H d"], None]:
+    """Packed-group attention on ``scaled_dot_product_attention``; the same result as G full rows of prompt + completion."""
+    if layout is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
+        )
+    # Under autocast the rotary embedding leaves q and k in fp32, and CausalBias does not take part in autocast.
+    query, key = query.to(value.dtype), key.to(value.dtype)
+    outputs = []
+    for span in layout.spans:
+        if span.num_completions == 1:  # one completion is one causal row
+            rows = slice(span.start, span.stop)
+            q, k, v = query[:, :, rows], key[:, :, rows], value[:, :, rows]
+            outputs.append(F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=True))
+            continue
+        (q_prompt, q), (k_prompt, k), (v_prompt, v) = (_split(x, span) for x in (query, key, value))
+        prompt_out = F.scaled_dot_product_attention(
+            q_prompt, k_prompt, v_prompt, is_causal=True, scale=scaling, enable_gqa=True
+        )
+        k = torch.cat([k_prompt.expand(span.num_completions, -1, -1, -1), k], dim=2)
+        v = torch.cat([v_prompt.expand(span.num_completions, -1, -1, -1), v], dim=2)
+        bias = causal_lower_right(span.completion_length, span.prompt_length + span.completion_length)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scaling, enable_gqa=True)
+        outputs += [prompt_out, out.transpose(0, 1).flatten(1, 2)[None]]
+    return torch.cat(outputs, dim=2).transpose(1, 2), None
+
+
+def prefix_flash(
+    module: nn.Module,
+    query: Float[Tensor, "B H L d"],
+    key: Float[Tensor, "B K S d"],
+    value: Float[Tensor, "B K S d"],
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    layout: PackedLayout | None = None,
+    **kwargs: Any,
+) -> tuple[Float[Tensor, "B L H d"], None]:
+    """Packed-group attention on FlashAttention-2: two variable-length calls for all groups of the row.
+
+    FlashAttention from 2.1 aligns the causal diagonal to the lower right when keys outnumber queries, which is what a
+    completion behind its prompt needs.
+    """
+    if layout is None:
+        return flash_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
+        )
+    from flash_attn import flash_attn_varlen_func  # pyright: ignore[reportMissingImports]
+
+    # flash wants (tokens, heads, d) and half precision
+    q, k, v = (x[0].transpose(0, 1).to(value.dtype) for x in (query, key, value))
+    prompts = [range(s.start, s.completions_start) for s in layout.spans]
+    completions = [
+        range(start, start + s.completion_length)
+        for s in layout.spans
+        for start in range(s.completions_start, s.stop, s.completion_length)
+    ]
+    owners = [prompt for prompt, s in zip(prompts, layout.spans, strict=True) for _ in range(s.num_completions)]
+    out = torch.empty_like(q)
+    for rows, contexts in ((prompts, [[p] for p in prompts]), (completions, list(zip(owners, completions, strict=True)))):
+        row_index = _indices(rows, q.device)
+        key_index = _indices([part for context in contexts for part in context], q.device)
+        lengths_q = [len(row) for row in rows]
+        lengths_k = [sum(len(part) for part in context) for context in contexts]
+        attended = flash_attn_varlen_func(
+            q[row_index],
+            k[key_index],
+            v[key_index],
+            _cumulative(lengths_q, q.device),
+            _cumulative(lengths_k, q.device),
+            max(lengths_q),
+            max(lengths_k),
+            softmax_scale=scaling,
+            causal=True,
+        )
+        out = out.index_copy(0, row_index, attended)
+    return out[None], None
+
+
+def _indices(ranges: list[range], device: torch.device) -> Tensor:
+    return torch.cat([torch.arange(r.start, r.stop) for r in ranges]).to(device, non_blocking=True)
+
+
+def _cumulative(lengths: list[int], device: torch.device) -> Tensor:
+    return F.pad(torch.tensor(lengths).cumsum(0), (1, 0)).to(device, torch.int32, non_blocking=True)
+
+
+# The mask functions are registered beside the attention: without them transformers drops padding masks in silence.
+AttentionInterface.register(attention_name("sdpa"), prefix_sdpa)
+AttentionMaskInterface.register(attention_name("sdpa"), sdpa_mask)
+AttentionInterface.register(attention_name("flash_attention_2"), prefix_flash)
+AttentionMaskInterface.register(attention_name("flash_attention_2"), flash_attention_mask)

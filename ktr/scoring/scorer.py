@@ -1,0 +1,86 @@
+"""Teacher-forced scores of rollout groups under any view: one pass of the language model per packed row."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ktr.attribution.views import View
+from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.scoring.packing import pack, split_by_tokens
+from ktr.scoring.token_head import token_logps
+from ktr.scoring.views import apply_view
+from ktr.types import RolloutGroup, TokenScores
+
+
+class GroupScorer:
+    """Scores groups with a policy.
+
+    ``temperature`` is that of the rollouts, so that log-probs are of the distribution that was sampled. ``chunk_size``
+    rows of logits exist at a time; a packed row holds up to ``max_tokens_per_pass`` tokens.
+    """
+
+    def __init__(self, temperature: float = 1.0, chunk_size: int = 512, max_tokens_per_pass: int = 16384):
+        self.temperature = temperature
+        self.chunk_size = chunk_size
+        self.max_tokens_per_pass = max_tokens_per_pass
+
+    def split(self, groups: Sequence[RolloutGroup]) -> list[list[int]]:
+        """Indices of the groups that are scored together, each list one pass."""
+        return split_by_tokens(groups, self.max_tokens_per_pass)
+
+    def score_pass(
+        self,
+        policy: QwenVLPolicy,
+        groups: Sequence[RolloutGroup],
+        features: Sequence[Float[Tensor, "N D"]],
+        views: Sequence[View],
+        seeds: Sequence[int],
+        entropy: bool = False,
+    ) -> list[TokenScores]:
+        """Scores of ``groups`` in one packed row, group i under ``views[i]``; with gradient where grad mode is on.
+
+        ``features`` are the tower's, one per group; ``seeds`` fix what is random in a view.
+        """
+        prompts = [
+            apply_view(view, policy, group.prompt, feature, seed)
+            for view, group, feature, seed in zip(views, groups, features, seeds, strict=True)
+        ]
+        row = pack(groups, prompts)
+        hidden_ND = policy.hidden_states(row.input_ids_L, row.positions_3L, row.features_ND, row.layout)
+        logps_N, entropies_N = token_logps(
+            hidden_ND[row.predictors_N.to(hidden_ND.device)],
+            policy.head_weight,
+            row.targets_N.to(hidden_ND.device),
+            policy.banned_ids,
+            self.temperature,
+            self.chunk_size,
+            entropy,
+        )
+        logps = row.unpack(logps_N)
+        entropies = [None] * len(logps) if entropies_N is None else row.unpack(entropies_N)
+        return [TokenScores(lp, ent) for lp, ent in zip(logps, entropies, strict=True)]
+
+    @torch.no_grad()
+    def score(
+        self,
+        policy: QwenVLPolicy,
+        groups: Sequence[RolloutGroup],
+        features: Sequence[Float[Tensor, "N D"]],
+        view: View,
+        seeds: Sequence[int],
+        entropy: bool = False,
+    ) -> list[TokenScores]:
+        """Scores of all groups under one view, without gradient, in as many passes as their tokens need."""
+        scores: list[TokenScores] = []
+        for row in self.split(groups):
+            scores += self.score_pass(
+                policy,
+                [groups[i] for i in row],
+                [features[i] for i in row],
+                [view] * len(row),
+                [seeds[i] for i in row],
+                entropy,
+            )
+        return scores

@@ -1,0 +1,88 @@
+"""What each view of the prompt changes in the policy's input: embeddings, positions, visual features.
+
+The tower is run once per video and its features serve every view. Dropping the visual tokens needs none of them;
+shuffling temporal patches permutes them, exactly, for the tower attends within a temporal patch only and knows no time.
+Shuffling single frames makes new temporal patches and blanking frames makes new pixels: each costs one more tower run
+per video, not one per completion.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ktr.attribution.views import Factual, MaskedVideo, ShuffledFrames, View
+from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.scoring.frame_orders import frame_order, order_generator
+from ktr.types import PromptInputs
+
+
+@dataclass(frozen=True)
+class PromptView:
+    """A prompt as one view shows it: ids, positions and the features that fill its visual placeholders."""
+
+    input_ids_P: Int[Tensor, " P"]
+    positions_3P: Int[Tensor, "3 P"]
+    features_ND: Float[Tensor, "N D"]
+    next_position: int
+
+
+def apply_view(
+    view: View,
+    policy: QwenVLPolicy,
+    prompt: PromptInputs,
+    features_ND: Float[Tensor, "N D"],
+    seed: int,
+) -> PromptView:
+    """The prompt under ``view``. ``seed`` fixes what is random in it: the same question and seed give the same order."""
+    ids, positions = prompt.input_ids_P, prompt.positions_3P
+    next_position = int(positions.max()) + 1
+    match view:
+        case Factual():
+            pass
+        case MaskedVideo(masking="zero"):
+            features_ND = features_ND * _kept(view, features_ND, seed)[:, None]
+        case MaskedVideo(masking="blank_frames"):
+            # A fraction of the temporal patches is blanked: whole frames, as a player would show them.
+            kept = _kept(view, torch.empty(prompt.grid_thw[0], 1), seed)
+            pixels_TNC = prompt.pixels_NC.unflatten(0, (prompt.grid_thw[0], -1))
+            pixels_NC = torch.where(kept[:, None, None], pixels_TNC, policy.black_patch_C.to(pixels_TNC)).flatten(0, 1)
+            features_ND = policy.encode_pixels(pixels_NC, prompt.grid_thw)
+        case MaskedVideo():
+            visible = torch.ones_like(ids, dtype=torch.bool)
+            visible[policy.is_visual(ids)] = _kept(view, features_ND, seed).to(ids.device)
+            features_ND = features_ND[visible[policy.is_visual(ids)].to(features_ND.device)]
+            ids, positions = ids[visible], positions[:, visible]
+            if view.masking == "drop_compact":  # as released: positions close up over the gap
+                positions = torch.arange(len(ids)).expand(3, -1)
+                next_position = len(ids)
+        case ShuffledFrames(granularity="temporal_patch"):
+            order = frame_order(view.order, prompt.grid_thw[0], order_generator(seed, view.draw))
+            features_ND = features_ND.unflatten(0, (prompt.grid_thw[0], -1))[order].flatten(0, 1)
+        case ShuffledFrames():
+            pixels_NC = _permute_frames(prompt, view, policy.temporal_patch_size, order_generator(seed, view.draw))
+            features_ND = policy.encode_pixels(pixels_NC, prompt.grid_thw)
+        case _:
+            raise TypeError(f"no rule to apply the view {view!r}")
+    return PromptView(ids, positions, features_ND, next_position)
+
+
+def _permute_frames(
+    prompt: PromptInputs, view: ShuffledFrames, frames_per_patch: int, generator: torch.Generator
+) -> Float[Tensor, "N C"]:
+    """Reorder single frames: undo the (channel, frame, y, x) layout of the flattened patches, permute, redo."""
+    num_patches, num_rows = prompt.grid_thw[0], prompt.grid_thw[1] * prompt.grid_thw[2]
+    pixels = prompt.pixels_NC.reshape(num_patches, num_rows, 3, frames_per_patch, -1)
+    frames = pixels.permute(0, 3, 1, 2, 4).reshape(num_patches * frames_per_patch, num_rows, 3, -1)
+    frames = frames[frame_order(view.order, len(frames), generator)]
+    pixels = frames.reshape(num_patches, frames_per_patch, num_rows, 3, -1).permute(0, 2, 3, 1, 4)
+    return pixels.reshape(prompt.pixels_NC.shape)
+
+
+def _kept(view: MaskedVideo, rows: Float[Tensor, "N _"], seed: int) -> Tensor:
+    """True on the rows that a partial masking leaves visible: a random subset of 1 - fraction of them."""
+    num_masked = round(view.fraction * len(rows))
+    kept = torch.ones(len(rows), dtype=torch.bool)
+    kept[torch.randperm(len(rows), generator=order_generator(seed, 0))[:num_masked]] = False
+    return kept.to(rows.device)

@@ -1,0 +1,141 @@
+"""What the trained policy's answers rest on, and whether the signals find the right words: held out, with ground truth."""
+
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ktr.algorithm.weighting import KeyTokens
+from ktr.analysis.attribution_summary import attribution_summary
+from ktr.analysis.token_records import Record, append_records, token_records
+from ktr.attribution.selection import TopRatio
+from ktr.attribution.signals import EntropySignal, Signal, TemporalSignal, VisualSignal
+from ktr.attribution.views import Factual
+from ktr.evaluation.accuracy import Verdict, summarize, verdict
+from ktr.evaluation.interventions import BlackVideo, DirectAnswer, Intervention, NoIntervention, ShuffledPatches
+from ktr.rollout.engine import SamplingParams
+from ktr.shapes.ground_truth import label_words
+from ktr.shapes.questions import APPEARANCE_KINDS, COMPOSED_KINDS, KINDS, TEMPORAL_KINDS
+from ktr.training.rl_module import VideoRLModule
+from ktr.types import Experience, PromptInputs, RolloutGroup
+
+INTERVENTIONS: dict[str, Intervention] = {
+    "black_video": BlackVideo(),
+    "shuffled_patches": ShuffledPatches(),
+    "direct_answer": DirectAnswer(),
+}
+# Which questions an intervention is reported on; a temporal question is one that isn't about appearance.
+REPORTED_ON: dict[str, dict[str, tuple[str, ...]]] = {
+    "black_video": {"all": KINDS},
+    "shuffled_patches": {"temporal": TEMPORAL_KINDS, "appearance": APPEARANCE_KINDS},
+    "direct_answer": {"composed": COMPOSED_KINDS},
+}
+
+
+class WorldProbe:
+    """Runs after training, on the embedded world only, where the generator knows what every word depends on.
+
+    ``num_questions`` held-out questions are answered ``num_completions`` times and scored; the temporal signal is
+    measured on one shuffle, its specificity on the mean of ``num_shuffles``. The interventions run greedily on all.
+    """
+
+    def __init__(self, num_questions: int = 96, num_completions: int = 4, num_shuffles: int = 4, seed: int = 0):
+        self.num_questions = num_questions
+        self.num_completions = num_completions
+        self.num_shuffles = num_shuffles
+        self.seed = seed
+        self.signals: dict[str, Signal] = {
+            "entropy": EntropySignal(),
+            "visual": VisualSignal(),
+            "temporal": TemporalSignal(),
+        }
+
+    @torch.no_grad()
+    def __call__(
+        self, module: VideoRLModule, batches: Iterable[list[PromptInputs]], attribution_file: Path
+    ) -> dict[str, Any]:
+        """``attribution`` and ``interventions`` of the summary; token records go to ``attribution_file``."""
+        module.policy.eval()
+        attribution_file.unlink(missing_ok=True)
+        as_it_is: list[Verdict] = []
+        verdicts: dict[str, list[Verdict]] = {name: [] for name in INTERVENTIONS}
+        records: list[Record] = []
+        averaged: list[Record] = []
+        for batch in batches:
+            as_it_is += self._answer(module, batch, NoIntervention())
+            for name, intervention in INTERVENTIONS.items():
+                verdicts[name] += self._answer(module, batch, intervention)
+            missing = self.num_questions - len(records) // self.num_completions
+            if missing > 0:
+                groups = self._rollouts(module, batch[:missing])
+                records += self._score(module, groups, self.signals)
+                many = {"temporal": TemporalSignal(num_shuffles=self.num_shuffles)}
+                averaged += self._score(module, groups, many)
+        append_records(attribution_file, records)
+        attribution = attribution_summary(records)
+        attribution["temporal_specificity"] = attribution_summary(averaged)["temporal_specificity"]
+        attribution["temporal_specificity_num_shuffles"] = self.num_shuffles
+        interventions = {
+            f"{name}_{part}": _accuracy(verdicts[name], kinds) | {"baseline": _accuracy(as_it_is, kinds)["accuracy"]}
+            for name, parts in REPORTED_ON.items()
+            for part, kinds in parts.items()
+        }
+        return {"attribution": attribution, "interventions": interventions}
+
+    def _answer(self, module: VideoRLModule, batch: list[PromptInputs], intervention: Intervention) -> list[Verdict]:
+        sampling = SamplingParams(num_completions=1, max_tokens=module.sampling.max_tokens, temperature=0.0)
+        prompts = [intervention.prompt(module.policy, prompt, self._seed(prompt)) for prompt in batch]
+        groups = module.engine.generate(prompts, sampling, [0] * len(prompts))
+        return [verdict(intervention.judged(group), module.reward) for group in groups]
+
+    def _rollouts(self, module: VideoRLModule, batch: list[PromptInputs]) -> list[RolloutGroup]:
+        sampling = SamplingParams(self.num_completions, module.sampling.max_tokens)
+        return module.engine.generate(batch, sampling, [self._seed(prompt) for prompt in batch])
+
+    def _score(self, module: VideoRLModule, groups: list[RolloutGroup], signals: dict[str, Signal]) -> list[Record]:
+        weighting = KeyTokens(signals, TopRatio())
+        policy, scorer = module.policy, module.scorer
+        features = policy.encode_video([group.prompt for group in groups])
+        seeds = [self._seed(group.prompt) for group in groups]
+        factual = scorer.score(policy, groups, features, Factual(), seeds, entropy=True)
+        views = {
+            view: scorer.score(policy, groups, features, view, seeds) for view in weighting.required_views("video")
+        }
+        records: list[Record] = []
+        for i, group in enumerate(groups):
+            mask_GT = group.completion_mask_GT
+            weights = weighting(
+                factual[i],
+                {view: scores[i] for view, scores in views.items()},
+                mask_GT,
+                mask_GT & (group.completion_ids_GT == policy.eos_token_id),
+            )
+            parts, rewards_G = module.reward(group)
+            experience = Experience(group, parts, rewards_G, module.advantage(rewards_G))
+            records += token_records(
+                experience, weights, factual[i], module.decode_tokens, module.global_step, roles=_roles(group)
+            )
+        return records
+
+    def _seed(self, prompt: PromptInputs) -> int:
+        return zlib.crc32(f"probe/{self.seed}/{prompt.question.id}".encode())
+
+
+def _roles(group: RolloutGroup) -> list[list[str]]:
+    """A role for each token: one word is one token, and EOS depends on nothing."""
+    roles = []
+    for completion in group.completions:
+        question = group.question
+        labels = [
+            str(role)
+            for role in label_words(completion.text, question.category, question.extra["target"], question.options)
+        ]
+        roles.append(labels + ["nothing"] * (len(completion.token_ids_T) - len(labels)))
+    return roles
+
+
+def _accuracy(verdicts: list[Verdict], kinds: tuple[str, ...]) -> dict[str, Any]:
+    summary = summarize([verdict for verdict in verdicts if verdict.category in kinds])
+    return {key: summary[key] for key in ("accuracy", "n", "low", "high")}

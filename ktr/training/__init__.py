@@ -1,0 +1,1 @@
+"""Lightning modules and what their steps are made of."""

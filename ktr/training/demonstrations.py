@@ -1,0 +1,71 @@
+"""Written answers as completions: the tokens to imitate, and how much each of them counts."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ktr.errors import KtrError
+from ktr.types import Completion, PromptInputs, RolloutGroup, VideoQuestion
+
+ANSWER_ROLE = "answer"
+
+
+class Demonstrations:
+    """Turns a question's written reasoning and answer into a completion that ends with EOS.
+
+    ``form`` is the completion's text around ``{reasoning}`` (empty where the row has none) and ``{answer}``.
+    ``role_weights`` maps the role of a word to its weight in the loss, 1 where a role is not named. A row gives the roles
+    of its reasoning's words, the think tags included, under the key ``process_roles``; the answer's role is "answer".
+    Without ``role_weights`` every token counts alike and no row needs roles.
+    """
+
+    def __init__(
+        self,
+        form: str = "<think>{reasoning}</think>\n<answer>{answer}</answer>",
+        role_weights: Mapping[str, float] | None = None,
+    ):
+        self.form = form
+        self.role_weights = dict(role_weights or {})
+
+    def text(self, question: VideoQuestion) -> str:
+        """What the policy should write."""
+        return self.form.format(reasoning=question.reasoning or "", answer=question.answer)
+
+    def group(self, prompt: PromptInputs, tokenizer: Any) -> RolloutGroup:
+        """The prompt with its demonstration as the only completion."""
+        text = self.text(prompt.question)
+        ids = [*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id]
+        return RolloutGroup(prompt, (Completion(torch.tensor(ids), torch.zeros(len(ids)), text, "stop", 0),))
+
+    def weights(self, question: VideoQuestion, tokenizer: Any) -> Float[Tensor, " T"]:
+        """The weight of each token of the demonstration, EOS included: that of the word which it is a part of.
+
+        Raises ``KtrError`` where the row's roles do not fit its words.
+        """
+        encoded = tokenizer(self.text(question), add_special_tokens=False, return_offsets_mapping=True)
+        weights_T = torch.ones(len(encoded.input_ids) + 1)
+        if self.role_weights:
+            per_character = self._character_weights(question)
+            for token, (start, _) in enumerate(encoded.offset_mapping):
+                weights_T[token] = per_character[start]
+        return weights_T
+
+    def _character_weights(self, question: VideoQuestion) -> list[float]:
+        text, words = self.text(question), self.text(question).split()
+        roles = list(question.extra.get("process_roles", ()))
+        answer = words.index("<answer>") if "<answer>" in words else -1
+        if len(roles) != answer:
+            raise KtrError(
+                f"question {question.id}: process_roles names {len(roles)} roles for {answer} words before <answer>; give "
+                "one for each word, or train without role_weights"
+            )
+        roles += ["", *[ANSWER_ROLE] * (len(words) - answer - 2), ""]
+        weights, position = [1.0] * len(text), 0
+        for word, role in zip(words, roles, strict=True):
+            position = text.index(word, position)
+            weights[position : position + len(word)] = [self.role_weights.get(role, 1.0)] * len(word)
+            position += len(word)
+        return weights

@@ -1,0 +1,44 @@
+"""AdamW with warm-up and cosine decay."""
+
+import math
+from dataclasses import dataclass
+
+from torch import nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+
+@dataclass(frozen=True)
+class AdamWCosine:
+    """Settings of the optimizer and its schedule.
+
+    The rate rises linearly over ``warmup_steps``, then falls along a cosine to ``final_lr_fraction`` of ``lr`` at
+    ``total_steps``. Weight decay is for matrices only: not for norms and biases.
+    """
+
+    lr: float
+    total_steps: int
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    warmup_steps: int = 0
+    final_lr_fraction: float = 0.0
+    max_grad_norm: float = 1.0
+
+    def build(self, module: nn.Module) -> tuple[AdamW, LambdaLR]:
+        """The optimizer over the trainable parameters, and its schedule."""
+        trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        if not trainable:
+            raise ValueError("nothing to train: model.freeze covers every part of the model")
+        groups = [
+            {"params": [p for p in trainable if p.ndim > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = AdamW([group for group in groups if group["params"]], lr=self.lr, betas=tuple(self.betas))
+        return optimizer, LambdaLR(optimizer, self._lr_fraction)
+
+    def _lr_fraction(self, step: int) -> float:
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        progress = min(1.0, (step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps))
+        cosine = 0.5 * (1 + math.cos(math.pi * progress))
+        return self.final_lr_fraction + (1 - self.final_lr_fraction) * cosine

@@ -1,0 +1,53 @@
+"""Sums over the ranks of a distributed run; on one rank, nothing happens."""
+
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float
+from torch import Tensor, nn
+
+# Gradients travel in flat buckets of this many elements: 256 MiB in fp32.
+_BUCKET_ELEMENTS = 64 * 1024 * 1024
+
+
+def is_distributed() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """The sum of a small tensor over all ranks; the tensor itself on one rank."""
+    if is_distributed():
+        tensor = tensor.clone()
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def sum_gradients_over_ranks(parameters: Iterable[nn.Parameter]) -> None:
+    """Sum gradients over ranks, in flat buckets; a parameter that got no gradient on a rank counts as zero there.
+
+    Losses are divided by the counts of the *global* batch before backward, so the sum is the gradient of the global
+    batch, whatever each rank held. Done once per update, after all backward passes, so ranks may run different numbers
+    of them (a rank whose groups all have zero advantages runs none) without waiting for each other.
+    """
+    if not is_distributed():
+        return
+    bucket: list[nn.Parameter] = []
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        same = not bucket or (bucket[0].dtype, bucket[0].device) == (parameter.dtype, parameter.device)
+        if bucket and (not same or sum(p.numel() for p in bucket) + parameter.numel() > _BUCKET_ELEMENTS):
+            _sum_bucket(bucket)
+            bucket = []
+        bucket.append(parameter)
+    if bucket:
+        _sum_bucket(bucket)
+
+
+def _sum_bucket(parameters: list[nn.Parameter]) -> None:
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat: Float[Tensor, " N"] = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    for gradient, total in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(total.view_as(gradient))

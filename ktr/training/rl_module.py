@@ -1,0 +1,256 @@
+"""One step of GRPO and of every method that is made of it.
+
+    questions ──► rollouts ──► rewards ──► advantages            (group = one question, G completions)
+    score views, no gradient:  masked video │ shuffled frames │ reference     (only what the run's signals require)
+    score the factual view, with gradient ──► log-probs, entropies
+    signals ──► scores ──► selection ──► token weights ──► loss ──► backward, clip, optimizer step ──► push weights
+
+A method is a composition of a reward, an advantage, a token weighting and a loss; this file knows none by name.
+"""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from ktr.algorithm.advantage import GroupAdvantage
+from ktr.algorithm.loss import ClippedSurrogate, LossTerms
+from ktr.algorithm.weighting import TokenWeighting
+from ktr.attribution.views import Factual, View
+from ktr.evaluation.accuracy import AccuracyMeter, verdict
+from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.policy.reference import Reference
+from ktr.rewards.composite import CompositeReward
+from ktr.rollout.engine import RolloutEngine, SamplingParams
+from ktr.scoring.scorer import GroupScorer
+from ktr.training.failure import stop_on_non_finite
+from ktr.training.optim import AdamWCosine
+from ktr.training.ranks import sum_gradients_over_ranks, sum_over_ranks
+from ktr.training.scored_batch import ScoredBatch
+from ktr.training.step_metrics import StepClock, loss_metrics, rollout_metrics
+from ktr.types import Experience, PromptInputs, RolloutGroup, TokenScores
+
+
+class VideoRLModule(LightningModule):
+    """Policy, reference and engine, and the step that trains the policy from its own rollouts.
+
+    ``sampling`` is that of the training rollouts; ``validation_sampling`` maps a name (greedy, sampled) to how held-out
+    questions are answered. ``updates_per_rollout`` > 1 takes several optimizer steps on each batch of rollouts, with the
+    clip acting from the second on. ``seed``, the step and the question fix every draw, on any number of ranks. Where a
+    loss or gradient is not finite the step stops before the optimizer does; see ``stop_on_non_finite``.
+    """
+
+    def __init__(
+        self,
+        policy: QwenVLPolicy,
+        engine: RolloutEngine,
+        scorer: GroupScorer,
+        reward: CompositeReward,
+        advantage: GroupAdvantage,
+        weighting: TokenWeighting,
+        loss: ClippedSurrogate,
+        optimizer: AdamWCosine,
+        sampling: SamplingParams,
+        validation_sampling: Mapping[str, SamplingParams],
+        failure_dir: str | Path,
+        reference: Reference | None = None,
+        updates_per_rollout: int = 1,
+        seed: int = 0,
+    ):
+        super().__init__()
+        if loss.needs_reference and reference is None:
+            raise ValueError("loss.beta > 0 needs a reference policy")
+        self.automatic_optimization = False
+        self.policy = policy
+        self.engine = engine
+        self.scorer = scorer
+        self.reward = reward
+        self.advantage = advantage
+        self.weighting = weighting
+        self.loss = loss
+        self.optimizer_settings = optimizer
+        self.sampling = sampling
+        self.failure_dir = Path(failure_dir)
+        self.updates_per_rollout = updates_per_rollout
+        self.seed = seed
+        self.num_rollout_steps = 0
+        self.meters = {name: AccuracyMeter(params) for name, params in validation_sampling.items()}
+        self.validation_summary: dict[str, dict[str, Any]] = {}
+        self._reference = (reference,)  # in a tuple: its weights are no part of this module
+
+    def training_step(self, batch: list[PromptInputs], batch_idx: int) -> dict[str, Any]:
+        clock = StepClock()
+        features = self.policy.encode_video(batch)  # the tower's only run, with gradient if it is trained
+        groups = self._generate(batch, features)
+        experiences = [self._judge(group) for group in groups]
+        clock.mark("rollout")
+
+        # No pass whose result can't matter: without a KL term a group of equal rewards has no gradient.
+        kept = [i for i, e in enumerate(experiences) if e.has_signal or self.loss.needs_reference]
+        learned = self._score_without_gradient([experiences[i] for i in kept], [features[i] for i in kept])
+        counts = self._global_counts(groups)
+        clock.mark("views")
+
+        optimizer, schedule = self.optimizers(), self.lr_schedulers()
+        for update in range(self.updates_per_rollout):
+            if update > 0 and self.policy.trains_vision:
+                learned.features = self.policy.encode_video([e.group.prompt for e in learned.experiences])
+            optimizer.zero_grad()
+            metrics = loss_metrics(self._backward(learned, counts), self.device)
+            metrics["grad/norm"] = self._sum_and_clip_gradients()
+            stop_on_non_finite(self.failure_dir, self.global_step + 1, metrics, self.policy, experiences)
+            optimizer.step()
+            schedule.step()
+        clock.mark("update")
+
+        self.num_rollout_steps += 1
+        self.engine.load_weights(self.policy.named_weights(), version=self.global_step)
+        clock.mark("weight_push")
+        self.log_dict(metrics | {"lr": schedule.get_last_lr()[0]})
+        self.log_dict(rollout_metrics(experiences), sync_dist=True)
+        return {
+            "loss": metrics["loss/total"],
+            "experiences": experiences,
+            "learned": learned,
+            "seconds": clock.seconds,
+        }
+
+    def _generate(self, prompts: list[PromptInputs], features: Sequence[Float[Tensor, "N D"]]) -> list[RolloutGroup]:
+        self.policy.eval()  # in training mode gradient checkpointing would switch the engine's cache off
+        with self.policy.reusing_features(prompts, features):
+            return self.engine.generate(prompts, self.sampling, [self._seed(prompt) for prompt in prompts])
+
+    def _judge(self, group: RolloutGroup) -> Experience:
+        parts, rewards_G = self.reward(group)
+        return Experience(group, parts, rewards_G, self.advantage(rewards_G))
+
+    @torch.no_grad()
+    def _score_without_gradient(
+        self, experiences: list[Experience], features: list[Float[Tensor, "N D"]]
+    ) -> ScoredBatch:
+        """Each counterfactual view that a group's signals require, once, and the reference where the loss needs it."""
+        groups = [experience.group for experience in experiences]
+        required = [self.weighting.required_views(group.question.data_type) for group in groups]
+        views: list[dict[View, TokenScores]] = [{} for _ in groups]
+        for view in dict.fromkeys(view for views_of_group in required for view in views_of_group):
+            seen = [i for i in range(len(groups)) if view in required[i]]
+            scores = self.scorer.score(
+                self.policy,
+                [groups[i] for i in seen],
+                [features[i].detach() for i in seen],
+                view,
+                seeds=[self._seed(groups[i].prompt) for i in seen],
+            )
+            for i, score in zip(seen, scores, strict=True):
+                views[i][view] = score
+        ref_logps: list[Tensor | None] = [None] * len(groups)
+        if self.loss.needs_reference and self._reference[0] is not None:
+            ref_logps = list(self._reference[0].logps(self.scorer, groups, features))
+        return ScoredBatch(experiences, features, views, ref_logps)
+
+    def _backward(self, batch: ScoredBatch, counts: tuple[int, int]) -> list[LossTerms]:
+        """Score the factual view with gradient, weigh its tokens, and run the loss backward, a packed row at a time."""
+        self.policy.train()
+        terms: list[LossTerms] = []
+        # Rows share the tower's graph: gradients gather on these leaves, and run through the tower once, at the end.
+        leaves = [feature.detach().requires_grad_(feature.requires_grad) for feature in batch.features]
+        groups = [experience.group for experience in batch.experiences]
+        for row in self.scorer.split(groups):
+            scores = self.scorer.score_pass(
+                self.policy,
+                [groups[i] for i in row],
+                [leaves[i] for i in row],
+                views=[Factual()] * len(row),
+                seeds=[0] * len(row),
+                entropy=True,
+            )
+            row_terms = [self._loss_of_group(batch, i, score, counts) for i, score in zip(row, scores, strict=True)]
+            self.manual_backward(torch.stack([term.loss for term in row_terms]).sum())
+            terms += row_terms
+        trained = [i for i, leaf in enumerate(leaves) if leaf.grad is not None]
+        if trained:
+            torch.autograd.backward([batch.features[i] for i in trained], [leaves[i].grad for i in trained])
+        self.policy.eval()
+        return terms
+
+    def _loss_of_group(self, batch: ScoredBatch, i: int, scores: TokenScores, counts: tuple[int, int]) -> LossTerms:
+        experience = batch.experiences[i]
+        mask_GT = experience.group.completion_mask_GT.to(scores.logps_GT.device)
+        if i not in batch.factual:  # the first update: the policy is still the one that sampled
+            ids_GT = experience.group.completion_ids_GT.to(mask_GT.device)
+            batch.factual[i] = scores.detach()
+            batch.weights[i] = self.weighting(
+                batch.factual[i], batch.views[i], mask_GT, mask_GT & (ids_GT == self.policy.eos_token_id)
+            )
+        return self.loss(
+            scores.logps_GT,
+            batch.factual[i].logps_GT,
+            batch.ref_logps[i],
+            experience.advantages_G.to(mask_GT.device),
+            mask_GT,
+            batch.weights[i].weights_GT,
+            *counts,
+        )
+
+    def _sum_and_clip_gradients(self) -> Float[Tensor, ""]:
+        """The norm of the global batch's gradient before clipping."""
+        parameters = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
+        for parameter in parameters:  # a batch that teaches nothing is a step of gradient zero
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        sum_gradients_over_ranks(parameters)
+        return torch.nn.utils.clip_grad_norm_(parameters, self.optimizer_settings.max_grad_norm)
+
+    def _global_counts(self, groups: Sequence[RolloutGroup]) -> tuple[int, int]:
+        """Completions and completion tokens of the global batch, what losses are divided by."""
+        num_sequences = sum(len(group.completions) for group in groups)
+        num_tokens = sum(len(completion.token_ids_T) for group in groups for completion in group.completions)
+        counts = sum_over_ranks(torch.tensor([num_sequences, num_tokens], device=self.device)).tolist()
+        return counts[0], counts[1]
+
+    def _seed(self, prompt: PromptInputs) -> int:
+        """The seed of everything random about a question in this step, whichever rank holds it."""
+        return zlib.crc32(f"{self.seed}/{self.num_rollout_steps}/{prompt.question.id}".encode())
+
+    def validation_step(self, batch: list[PromptInputs], batch_idx: int) -> None:
+        self.policy.eval()
+        features = self.policy.encode_video(batch)
+        seeds = [zlib.crc32(f"validation/{prompt.question.id}".encode()) for prompt in batch]
+        for meter in self.meters.values():
+            with self.policy.reusing_features(batch, features):
+                groups = self.engine.generate(batch, meter.sampling, seeds)
+            meter.add([verdict(group, self.reward) for group in groups])
+
+    def on_validation_epoch_end(self) -> None:
+        self.validation_summary = {name: meter.summary() for name, meter in self.meters.items()}
+        for name, summary in self.validation_summary.items():
+            for figure in ("accuracy", "format", "completion_length"):
+                self.log(f"val/{name}/{figure}", summary[figure])
+
+    def configure_optimizers(self) -> Any:
+        optimizer, schedule = self.optimizer_settings.build(self.policy)
+        return [optimizer], [schedule]
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Leave prompts where they are: the policy moves what a pass needs."""
+        return batch
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The weights are saved beside, as a model folder; what else the next step depends on is this count."""
+        checkpoint["state_dict"] = {}
+        checkpoint["num_rollout_steps"] = self.num_rollout_steps
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.num_rollout_steps = checkpoint["num_rollout_steps"]
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Nothing to load: the policy was built from the checkpoint's model folder."""
+
+    def decode_tokens(self, ids: Sequence[int]) -> list[str]:
+        """The text of each token on its own, for logs."""
+        return [self.policy.tokenizer.decode([token]) for token in ids]

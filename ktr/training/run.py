@@ -1,0 +1,121 @@
+"""A training run from a checked config to its report: evaluate, train, evaluate, probe, write down."""
+
+import inspect
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ktr.policy  # noqa: F401  # isort: skip  (before lightning, see ktr.policy.torchvision_ops)
+import torch
+from hydra.utils import get_class, instantiate
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
+from omegaconf import DictConfig
+
+from ktr.analysis.report import write_report
+from ktr.callbacks.model_checkpoint import TRAINER_STATE, checkpoints
+from ktr.callbacks.run_record import read_json, start_run, write_json, write_summary
+from ktr.callbacks.throughput import Throughput
+from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.policy.reference import Reference
+
+# Written when the held-out accuracy at the start is known, so that a resumed run need not measure it again.
+_START = "start.json"
+
+
+def run_training(config: DictConfig) -> Path:
+    """Train as ``config`` says and return the run's folder.
+
+    A run that was cut off goes on from its last checkpoint, to the bit. The folder then holds config, record, metrics,
+    rollouts, ``policy/`` (an ordinary model folder), summary.json and report.html.
+    """
+    started, started_cpu = time.perf_counter(), time.process_time()
+    seed_everything(config.seed, verbose=False)
+    run_dir = Path(config.paths.run_dir)
+    resumed_from = next(reversed(checkpoints(run_dir / "checkpoints")), None) if config.resume else None
+
+    encoder = instantiate(config.encoder)
+    policy = load_policy(config, resumed_from)
+    datamodule = instantiate(config.data, encode=encoder.encode)
+    module = build_module(config, policy)
+    trainer = instantiate(
+        config.trainer,
+        logger=[instantiate(logger) for logger in config.logger.values()],
+        callbacks=[instantiate(callback) for callback in config.callbacks.values()],
+    )
+    if trainer.is_global_zero:
+        start_run(run_dir, config, config.seed, resume=resumed_from is not None)
+
+    before = _accuracy_at_start(run_dir, trainer, module, datamodule)
+    fit_started, fit_started_cpu = time.perf_counter(), time.process_time()
+    state = None if resumed_from is None else resumed_from / TRAINER_STATE
+    trainer.fit(module, datamodule, ckpt_path=state, weights_only=True)
+    fit_seconds, fit_cpu_seconds = time.perf_counter() - fit_started, time.process_time() - fit_started_cpu
+    after = _validate(trainer, module, datamodule)
+    if not trainer.is_global_zero:
+        return run_dir
+
+    summary = {
+        "name": config.name,
+        "algorithm": config.labels.algorithm,
+        "attribution": {"name": config.labels.attribution},
+        "seed": config.seed,
+        "num_updates": trainer.global_step,
+        "training_wall_seconds": fit_seconds,
+        "training_cpu_seconds": fit_cpu_seconds,
+        "accuracy_before": before,
+        "accuracy_after": after,
+        "skips": dict(datamodule.skips.counts),
+    }
+    for callback in trainer.callbacks:
+        if isinstance(callback, Throughput):
+            summary |= {
+                "questions_per_second": callback.questions_per_second,
+                "tokens_per_second": callback.tokens_per_second,
+            }
+    if config.get("probe") is not None:
+        probed = instantiate(config.probe)(module, datamodule.val_dataloader(), run_dir / "attribution.jsonl")
+        summary["attribution"] |= probed.pop("attribution")
+        summary |= probed
+    policy.save(run_dir / "policy")
+    summary |= {"wall_seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - started_cpu}
+    write_summary(run_dir, summary)
+    write_report(run_dir)
+    return run_dir
+
+
+def _accuracy_at_start(
+    run_dir: Path, trainer: Trainer, module: LightningModule, datamodule: LightningDataModule
+) -> dict[str, Any]:
+    """Held-out accuracy before the first update, measured once a run and kept for when it is resumed."""
+    kept = run_dir / _START
+    if kept.exists():
+        return read_json(kept)
+    before = _validate(trainer, module, datamodule)
+    if trainer.is_global_zero:
+        write_json(kept, before)
+    return before
+
+
+def _validate(trainer: Trainer, module: Any, datamodule: LightningDataModule) -> dict[str, Any]:
+    trainer.validate(module, datamodule, verbose=False)
+    return module.validation_summary
+
+
+def load_policy(config: DictConfig, checkpoint: Path | None = None) -> QwenVLPolicy:
+    """The policy of ``config.model``, with the weights of ``checkpoint`` where one is given."""
+    policy = instantiate(config.model)
+    if checkpoint is not None:
+        policy.load_trained(checkpoint)
+    return policy
+
+
+def build_module(config: DictConfig, policy: QwenVLPolicy) -> LightningModule:
+    """The module of ``config.algorithm``, given those of policy, engine and reference that it takes."""
+    parts = {
+        "policy": policy,
+        "engine": instantiate(config.rollout, policy=policy),
+        "reference": Reference(policy, load_frozen=partial(instantiate, config.model)),
+    }
+    taken = inspect.signature(get_class(config.algorithm._target_)).parameters
+    return instantiate(config.algorithm, **{name: part for name, part in parts.items() if name in taken})

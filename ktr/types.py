@@ -1,0 +1,144 @@
+"""The frozen types that cross module boundaries.
+
+Shape suffixes, here and everywhere: G completions of a group, T completion tokens (right-padded), P prompt tokens,
+D hidden units, V words of the vocabulary, N rows of any kind. ``logps_GT`` is a float tensor of shape (G, T).
+
+A worked example. The question "what color is the third one ?" about a video becomes one ``PromptInputs`` (ids with the
+video placeholders expanded, pixels, explicit M-RoPE positions). The rollout engine answers it G = 8 times, each answer a
+``Completion`` of its own length, together a ``RolloutGroup``. Rewards and advantages turn the group into an
+``Experience``, the unit that is scored, weighted and learned from.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+ProblemType = Literal["multiple choice", "numerical", "OCR", "free-form", "regression"]
+PROBLEM_TYPES: tuple[str, ...] = ("multiple choice", "numerical", "OCR", "free-form", "regression")
+
+
+@dataclass(frozen=True)
+class VideoQuestion:
+    """One row of a dataset: a question about one video or image, with its answer.
+
+    ``answer`` is the bare text inside the solution's ``<answer>`` tags; ``options`` is empty unless the problem is
+    multiple choice; ``extra`` keeps the keys of the row that the Video-R1 format does not name (the embedded world puts
+    its ground truth there).
+    """
+
+    id: str
+    problem: str
+    problem_type: ProblemType
+    answer: str
+    media_path: Path
+    data_type: Literal["video", "image"] = "video"
+    options: tuple[str, ...] = ()
+    reasoning: str | None = None
+    source: str = ""
+    category: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PromptInputs:
+    """What the policy reads for one question: ids, explicit positions, and the pixels of its one video or image.
+
+    ``input_ids_P`` holds one placeholder per merged visual token. ``positions_3P`` are M-RoPE positions by the original
+    rule (text goes on after the largest position of the vision block). ``pixels_NC`` are the processor's flattened
+    patches, N = t·h·w, and ``grid_thw`` their grid.
+    """
+
+    question: VideoQuestion
+    input_ids_P: Int[Tensor, " P"]
+    positions_3P: Int[Tensor, "3 P"]
+    pixels_NC: Float[Tensor, "N C"]
+    grid_thw: tuple[int, int, int]
+
+    @property
+    def num_tokens(self) -> int:
+        return self.input_ids_P.shape[0]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One sampled answer: token ids up to and including EOS, and the engine's log-probs of the sampled tokens.
+
+    ``finish_reason`` is "stop" (EOS was sampled) or "length". ``weights_version`` is the version of the policy that
+    sampled it. ``logps_T`` are under the sampling temperature, before top-p truncation, with the vision ids banned.
+    """
+
+    token_ids_T: Int[Tensor, " T"]
+    logps_T: Float[Tensor, " T"]
+    text: str
+    finish_reason: Literal["stop", "length"]
+    weights_version: int
+
+
+@dataclass(frozen=True)
+class RolloutGroup:
+    """One question and its G completions: the unit of advantages, of scoring and of selection."""
+
+    prompt: PromptInputs
+    completions: tuple[Completion, ...]
+
+    @property
+    def question(self) -> VideoQuestion:
+        return self.prompt.question
+
+    @cached_property
+    def completion_ids_GT(self) -> Int[Tensor, "G T"]:
+        return torch.nn.utils.rnn.pad_sequence([c.token_ids_T for c in self.completions], batch_first=True)
+
+    @cached_property
+    def completion_mask_GT(self) -> Bool[Tensor, "G T"]:
+        """True on the tokens that were generated, EOS included; never on padding."""
+        lengths = torch.tensor([len(c.token_ids_T) for c in self.completions])
+        return torch.arange(int(lengths.max()))[None, :] < lengths[:, None]
+
+    @cached_property
+    def engine_logps_GT(self) -> Float[Tensor, "G T"]:
+        return torch.nn.utils.rnn.pad_sequence([c.logps_T for c in self.completions], batch_first=True)
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """Teacher-forced scores of a group's tokens under one view of the prompt; zero off the completion mask.
+
+    Entropies are computed where they can matter: under the factual view, not under the counterfactual ones.
+    """
+
+    logps_GT: Float[Tensor, "G T"]
+    entropies_GT: Float[Tensor, "G T"] | None = None
+
+    def detach(self) -> "TokenScores":
+        return TokenScores(self.logps_GT.detach(), None if self.entropies_GT is None else self.entropies_GT.detach())
+
+
+@dataclass(frozen=True)
+class TokenWeights:
+    """What the loss weighs, and why: weights, the selected set of each signal, and the scores that led to them."""
+
+    weights_GT: Float[Tensor, "G T"]
+    selections: Mapping[str, Bool[Tensor, "G T"]] = field(default_factory=dict)
+    scores: Mapping[str, Float[Tensor, "G T"]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Experience:
+    """A rollout group with its rewards and advantages. ``reward_parts`` maps a reward's name to its (G,) values."""
+
+    group: RolloutGroup
+    reward_parts: Mapping[str, Float[Tensor, " G"]]
+    rewards_G: Float[Tensor, " G"]
+    advantages_G: Float[Tensor, " G"]
+
+    @property
+    def has_signal(self) -> bool:
+        """False where every advantage is zero, so that no policy gradient can come from this group."""
+        return bool((self.advantages_G != 0).any())

@@ -1,0 +1,35 @@
+"""What every test stands on: shapes checked at run time, no network, one thread, fixed seeds, a cache of its own."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
+os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", TOKENIZERS_PARALLELISM="false")
+
+from jaxtyping import install_import_hook
+
+install_import_hook("ktr", "beartype.beartype")  # before any module of ktr is imported
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ktr_cache(tmp_path_factory: pytest.TempPathFactory):
+    """An empty $KTR_CACHE for the session, so that no test reads or fills the user's own."""
+    folder = tmp_path_factory.mktemp("ktr_cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KTR_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def fixed_seeds():
+    """Each test starts from the same state of every global generator, whatever ran before it."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)

@@ -1,0 +1,3 @@
+"""Fast paths against their slow twins."""
+
+import ktr.policy  # noqa: F401  (makes torchvision importable on a CPU-only torch, before peft and transformers want it)

@@ -1,0 +1,91 @@
+"""Laws of the views and the signals."""
+
+import pytest
+import torch
+
+from ktr.attribution.signals import EntropySignal, TemporalSignal, VisualSignal
+from ktr.attribution.views import Factual, MaskedVideo, ShuffledFrames
+from ktr.types import TokenScores
+
+
+def token_scores(seed: int, G: int = 3, T: int = 5) -> TokenScores:
+    generator = torch.Generator().manual_seed(seed)
+    return TokenScores(-torch.rand(G, T, generator=generator), torch.rand(G, T, generator=generator))
+
+
+def test_equal_views_are_one_key_and_different_draws_are_not():
+    assert len({MaskedVideo(), MaskedVideo("drop"), MaskedVideo("zero"), Factual(), Factual()}) == 3
+    assert len({ShuffledFrames(draw=d) for d in (0, 1, 0, 2)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("build", "named"),
+    [
+        (lambda: MaskedVideo("dropp"), "dropp"),  # type: ignore[arg-type]
+        (lambda: MaskedVideo(fraction=0.0), "fraction"),
+        (lambda: MaskedVideo(fraction=1.5), "fraction"),
+        (lambda: ShuffledFrames("patch"), "granularity"),  # type: ignore[arg-type]
+        (lambda: ShuffledFrames(order="sorted"), "order"),  # type: ignore[arg-type]
+        (lambda: ShuffledFrames(draw=-1), "draw"),
+        (lambda: TemporalSignal(order="reverse", num_shuffles=2), "reverse"),
+        (lambda: TemporalSignal(num_shuffles=0), "num_shuffles"),
+    ],
+)
+def test_an_impossible_description_is_refused_by_name(build, named):
+    with pytest.raises(Exception, match=named):
+        build()
+
+
+def test_entropy_is_the_factual_entropy_and_needs_no_view():
+    factual = token_scores(0)
+    assert EntropySignal().required_views("video") == ()
+    assert torch.equal(EntropySignal().scores(factual, {}), factual.entropies_GT)
+
+
+@pytest.mark.parametrize("signal", [VisualSignal("zero", fraction=0.5), TemporalSignal()])
+def test_a_view_that_changes_nothing_scores_exactly_zero(signal):
+    factual = token_scores(0)
+    (view,) = signal.required_views("video")
+    assert torch.equal(signal.scores(factual, {view: factual}), torch.zeros(3, 5))
+
+
+def test_signed_shift_is_positive_where_the_counterfactual_is_less_likely_and_absolute_is_its_size():
+    factual, masked = token_scores(0), token_scores(1)
+    view = MaskedVideo()
+    signed = VisualSignal(shift="signed").scores(factual, {view: masked})
+    assert torch.equal(signed > 0, masked.logps_GT < factual.logps_GT)
+    assert torch.equal(VisualSignal().scores(factual, {view: masked}), signed.abs())
+
+
+@pytest.mark.parametrize("shift", ["absolute", "signed"])
+def test_temporal_score_is_the_mean_over_draws_of_each_draws_shift(shift):
+    signal = TemporalSignal("frame", num_shuffles=3, shift=shift)
+    factual, drawn = token_scores(0), [token_scores(i) for i in (1, 2, 3)]
+    views = dict(zip(signal.required_views("video"), drawn, strict=True))
+    naive = torch.zeros(3, 5)
+    for counterfactual in drawn:
+        delta = factual.logps_GT - counterfactual.logps_GT
+        naive += (delta.abs() if shift == "absolute" else delta) / 3
+    torch.testing.assert_close(signal.scores(factual, views), naive)
+
+
+def test_an_image_has_no_temporal_views_and_scores_exactly_zero():
+    assert TemporalSignal(num_shuffles=2).required_views("image") == ()
+    assert VisualSignal().required_views("image") == (MaskedVideo(),)
+    assert torch.equal(TemporalSignal().scores(token_scores(0), {MaskedVideo(): token_scores(1)}), torch.zeros(3, 5))
+
+
+def test_a_required_view_that_was_not_scored_is_an_error():
+    with pytest.raises(KeyError):
+        VisualSignal().scores(token_scores(0), {})
+    with pytest.raises(ValueError, match="without entropies"):
+        EntropySignal().scores(TokenScores(token_scores(0).logps_GT), {})
+    with pytest.raises(KeyError):
+        TemporalSignal(num_shuffles=2).scores(token_scores(0), {ShuffledFrames(draw=1): token_scores(1)})
+
+
+def test_scores_carry_no_gradient():
+    logps = torch.randn(2, 3, requires_grad=True)
+    factual = TokenScores(logps, logps * 2)
+    assert not VisualSignal().scores(factual, {MaskedVideo(): token_scores(1, 2, 3)}).requires_grad
+    assert not EntropySignal().scores(factual, {}).requires_grad

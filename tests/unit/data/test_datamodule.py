@@ -1,0 +1,110 @@
+"""Inside Lightning: what a checkpoint saves is what a resumed run needs to go on with the next question."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from ktr.data.datamodule import QuestionDataModule
+from ktr.data.dataset import QuestionDataset
+from ktr.data.loaders import Share
+from ktr.data.skips import SkipLog
+from ktr.errors import ConfigError
+
+import lightning.pytorch as pl  # isort: skip
+
+
+@pytest.fixture
+def make_data(make_encode, tmp_path: Path):
+    root = tmp_path / "media"
+    root.mkdir()
+    rows = [
+        {"problem_id": i, "problem": "?", "problem_type": "free-form", "solution": "x", "path": "a.mp4"}
+        for i in range(11)
+    ]
+    (root / "a.mp4").write_bytes(b"x")
+    file = tmp_path / "rows.json"
+    file.write_text(json.dumps([*rows, {"problem_id": "bad"}]))
+
+    def make(seed: int = 0, prefetch: bool = True, skips: SkipLog | None = None) -> QuestionDataModule:
+        train, validation = QuestionDataset(file, root), QuestionDataset(file, root, limit=3)
+        encode = make_encode(frozenset({2, 7}))
+        return QuestionDataModule(train, validation, encode, 2, seed, 2, skips=skips, prefetch=prefetch)
+
+    return make
+
+
+class Recorder(pl.LightningModule):
+    """Trains nothing and remembers what it was given."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.asked: list[list[str]] = []
+        self.validated: list[list[str]] = []
+
+    def training_step(self, batch, index):
+        self.asked.append([prompt.question.id for prompt in batch])
+        return self.weight * 0
+
+    def validation_step(self, batch, index):
+        self.validated.append([prompt.question.id for prompt in batch])
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+def fit(data, steps: int, folder: Path, resume: Path | None = None) -> Recorder:
+    module = Recorder()
+    checkpoint = pl.callbacks.ModelCheckpoint(folder, filename="{step}", every_n_train_steps=1, save_top_k=-1)
+    trainer = pl.Trainer(
+        max_steps=steps,
+        max_epochs=-1,
+        accelerator="cpu",
+        logger=False,
+        callbacks=[checkpoint],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        val_check_interval=3,
+        check_val_every_n_epoch=None,
+    )
+    trainer.fit(module, datamodule=data, ckpt_path=None if resume is None else str(resume), weights_only=False)
+    return module
+
+
+@pytest.mark.parametrize("prefetch", [False, True])
+def test_a_run_resumed_from_any_checkpoint_asks_the_same_questions(prefetch, make_data, tmp_path):
+    whole = fit(make_data(prefetch=prefetch), 14, tmp_path / "whole")
+    assert len(whole.asked) == 14 and not {"2", "7"} & {id for batch in whole.asked for id in batch}
+    for step in (1, 5, 6, 7, 12):  # an epoch has 6 batches
+        resumed = make_data(prefetch=prefetch)
+        module = fit(resumed, 14, tmp_path / f"from{step}", resume=tmp_path / "whole" / f"step={step}.ckpt")
+        assert module.asked == whole.asked[step:], f"resumed after step {step}"
+
+
+def test_validation_sees_its_questions_in_file_order_each_time(make_data, tmp_path):
+    module = fit(make_data(), 6, tmp_path / "run")
+    assert module.validated == [["0", "1"], []] * 2
+
+
+def test_counts_of_skips_go_on_when_resumed(make_data, tmp_path):
+    skips, resumed = SkipLog(), SkipLog()
+    fit(make_data(skips=skips), 10, tmp_path / "whole")
+    fit(make_data(skips=resumed), 10, tmp_path / "again", resume=tmp_path / "whole" / "step=4.ckpt")
+    assert resumed.counts == skips.counts
+    assert skips.counts["MalformedRow"] == 1, "a faulty row counts once"
+
+
+def test_a_checkpoint_of_other_data_or_another_seed_is_refused(make_data):
+    state = make_data(seed=0).state_dict()
+    with pytest.raises(ConfigError, match="seed"):
+        make_data(seed=1).load_state_dict(state)
+
+
+def test_a_batch_that_the_ranks_cannot_share_is_refused(make_data, monkeypatch):
+    data = make_data()
+    monkeypatch.setattr(data, "_share", lambda: Share(0, 3))
+    with pytest.raises(ConfigError, match=r"questions_per_step=2.*3 ranks"):
+        data.train_dataloader()

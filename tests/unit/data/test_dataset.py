@@ -1,0 +1,144 @@
+"""Rows become questions; a faulty row is a typed, kept skip; a useless file is an error."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ktr.data.dataset import QuestionDataset
+from ktr.errors import MissingData
+
+ROW = {
+    "problem_id": 7,
+    "problem": "what moved first ?",
+    "data_type": "video",
+    "problem_type": "free-form",
+    "options": None,
+    "process": "<think>the red one</think>",
+    "solution": "<answer>red ball</answer>",
+    "path": "./a.mp4",
+    "data_source": "world",
+    "original_question_type": "order",
+}
+CHOICE = {"problem_type": "multiple choice", "options": ["A. red", "B. blue"], "solution": "<answer>B</answer>"}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "media"
+    root.mkdir()
+    (root / "a.mp4").write_bytes(b"x")
+    (tmp_path / "secret.mp4").write_bytes(b"x")
+    (root / "link.mp4").symlink_to(tmp_path / "secret.mp4")
+    (root / "inner.mp4").symlink_to(root / "a.mp4")
+    (root / "loop.mp4").symlink_to(root / "loop.mp4")
+    return root
+
+
+def load(root: Path, rows: list, **options) -> QuestionDataset:
+    file = root.parent / "rows.json"
+    file.write_text(json.dumps(rows), encoding="utf-8")
+    return QuestionDataset(file, root, **options)
+
+
+def test_a_row_becomes_a_question_and_unknown_keys_are_kept(root):
+    (question,) = load(root, [ROW | {"tags": {"order": [3]}}])
+    assert (question.id, question.problem, question.answer) == ("7", "what moved first ?", "red ball")
+    assert question.reasoning == "the red one" and question.options == ()
+    assert question.media_path == (root / "a.mp4").resolve()
+    assert (question.source, question.category, question.extra) == ("world", "order", {"tags": {"order": [3]}})
+
+
+def test_video_is_another_name_for_path_and_a_link_inside_the_root_is_fine(root):
+    rows = [ROW | {"path": None, "video": "a.mp4"}, ROW | {"path": "inner.mp4"}]
+    assert [question.media_path.name for question in load(root, rows)] == ["a.mp4", "a.mp4"]
+
+
+def test_a_list_and_json_lines_give_the_same_questions(root, tmp_path):
+    lines = tmp_path / "rows.jsonl"
+    lines.write_text(json.dumps(ROW) + "\n\n" + json.dumps(ROW | CHOICE) + "\n", encoding="utf-8")
+    assert QuestionDataset(lines, root).questions == load(root, [ROW, ROW | CHOICE]).questions
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ({"solution": None}, "MissingAnswer"),
+        ({"solution": "<answer> </answer>"}, "MissingAnswer"),
+        ({"problem": " "}, "MalformedRow"),
+        ({"problem": "what is <|video_pad|> ?"}, "MalformedRow"),
+        ({"problem_type": "open"}, "UnknownProblemType"),
+        ({"problem_type": None}, "UnknownProblemType"),
+        ({"problem_type": ["OCR"]}, "UnknownProblemType"),
+        ({"data_type": "audio"}, "UnknownDataType"),
+        ({"options": ["A. red", "B. blue"]}, "BadOptions"),
+        (CHOICE | {"options": None}, "BadOptions"),
+        (CHOICE | {"options": []}, "BadOptions"),
+        (CHOICE | {"options": ["A. red"], "solution": "A"}, "BadOptions"),
+        (CHOICE | {"options": "A. red B. blue"}, "BadOptions"),
+        (CHOICE | {"options": ["red", "blue"]}, "BadOptions"),
+        (CHOICE | {"options": ["A. red", "A. blue"], "solution": "A"}, "BadOptions"),
+        (CHOICE | {"solution": "C"}, "BadOptions"),
+        (CHOICE | {"solution": "b"}, "BadOptions"),
+        (CHOICE | {"solution": "blue"}, "BadOptions"),
+        ({"problem_type": "numerical", "solution": "many"}, "UnreadableAnswer"),
+        ({"problem_type": "regression", "solution": "nan"}, "UnreadableAnswer"),
+        ({"path": None}, "MalformedRow"),
+        ({"path": "a\0.mp4"}, "MalformedRow"),
+        ({"path": "none.mp4"}, "MissingMedia"),
+        ({"path": "loop.mp4"}, "MissingMedia"),
+        ({"path": "../secret.mp4"}, "MediaOutsideRoot"),
+        ({"path": "/etc/passwd"}, "MediaOutsideRoot"),
+        ({"path": "link.mp4"}, "MediaOutsideRoot"),
+        ({"path": "x/../../secret.mp4"}, "MediaOutsideRoot"),
+    ],
+)
+def test_a_faulty_row_is_one_skip_of_its_kind_between_good_rows(change, kind, root):
+    dataset = load(root, [ROW, ROW | {"problem_id": "bad"} | change, ROW | {"problem_id": 9}])
+    assert [question.id for question in dataset] == ["7", "9"]
+    (skip,) = dataset.skips
+    assert (skip.stage, skip.kind, skip.row, skip.id) == ("rows", kind, 1, "bad")
+    assert skip.source.endswith("rows.json") and skip.reason
+
+
+def test_a_row_that_is_no_object_is_skipped_under_an_id_made_for_it(root):
+    dataset = load(root, [ROW, "text", None])
+    assert [(skip.kind, skip.id) for skip in dataset.skips] == [("MalformedRow", "rows-1"), ("MalformedRow", "rows-2")]
+
+
+def test_several_right_letters_are_an_answer(root):
+    (question,) = load(root, [ROW | CHOICE | {"solution": "<answer>A, B</answer>"}])
+    assert question.answer == "A, B"
+
+
+def test_the_limit_counts_usable_rows(root):
+    dataset = load(root, [ROW, ROW | {"solution": ""}, ROW, ROW], limit=2)
+    assert (len(dataset), len(dataset.skips)) == (2, 1)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "[{", "not json", '{"a": 1}\n{', "[null]", '"text"', "\ufeff[]"])
+def test_a_file_without_a_usable_row_is_an_error_that_names_it(content, root, tmp_path):
+    file = tmp_path / "broken.json"
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(MissingData, match=r"broken\.json"):
+        QuestionDataset(file, root)
+
+
+def test_bytes_that_are_no_text_are_an_error(root, tmp_path):
+    (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00\x9f")
+    with pytest.raises(MissingData, match=r"bytes\.json"):
+        QuestionDataset(tmp_path / "bytes.json", root)
+
+
+def test_a_missing_file_or_folder_is_named_with_the_way_to_get_it(root, tmp_path):
+    with pytest.raises(MissingData, match=r"none\.json does not exist\. Fetch it from the hub\."):
+        QuestionDataset(tmp_path / "none.json", root, how_to_get="Fetch it from the hub.")
+    file = tmp_path / "rows.json"
+    file.write_text(json.dumps([ROW]))
+    with pytest.raises(MissingData, match="elsewhere"):
+        QuestionDataset(file, tmp_path / "elsewhere")
+
+
+def test_when_no_media_is_there_the_error_says_so_and_how_to_get_it(root):
+    with pytest.raises(MissingData, match=r"none of its 2 rows is usable.*gone\.mp4.*Fetch it\."):
+        load(root, [ROW | {"path": "gone.mp4"}] * 2, how_to_get="Fetch it.")

@@ -1,0 +1,78 @@
+"""Laws of the reasoning: it is sound, every word has a role, and the roles can be read off the text alone."""
+
+import numpy as np
+import pytest
+
+from ktr.shapes.example import Mixture, draw_example
+from ktr.shapes.ground_truth import label_words
+from ktr.shapes.observer import PERFECT, Observer
+from ktr.shapes.questions import KINDS, TEMPORAL_KINDS
+from ktr.shapes.reasoning import Role, answer_role
+from ktr.shapes.world import WorldSettings
+
+WORLD = WorldSettings()
+NOISY = Observer(hasty=0.6, overlook=0.2, misread=0.4, direct=0.2, filler=0.4)
+
+
+def examples(observer: Observer, n: int = 600):
+    mixture = Mixture(multiple_choice=0.3, observer=observer)
+    return [draw_example((3, i), WORLD, mixture) for i in range(n)]
+
+
+def test_a_perfect_observer_reaches_the_true_answer():
+    for example in examples(PERFECT):
+        assert example.trace and example.answer == example.question.answer
+
+
+def test_a_careless_observer_is_sometimes_wrong_and_a_direct_answer_never():
+    drawn = examples(NOISY)
+    right = [example.answer == example.question.answer for example in drawn if example.trace]
+    assert 0.3 < np.mean(right) < 0.8
+    direct = [example for example in drawn if not example.trace]
+    assert 0.1 < len(direct) / len(drawn) < 0.3
+    assert all(example.answer == example.question.answer for example in direct)
+
+
+def test_every_word_of_a_process_has_a_role():
+    for example in examples(NOISY):
+        words = example.process.split()
+        assert words[0] == "<think>" and words[-1] == "</think>"
+        assert len(example.process_roles) == len(words)
+
+
+@pytest.mark.parametrize("observer", [PERFECT, NOISY], ids=["perfect", "noisy"])
+def test_ground_truth_reads_the_generators_roles_off_the_text(observer):
+    for example in examples(observer, 1500):
+        question = example.question
+        text = f"{example.process} <answer> {example.answer} </answer>"
+        labels = label_words(text, question.kind, question.target, question.options)
+        expected = [*example.process_roles, Role.NOTHING, answer_role(question, example.trace), Role.NOTHING]
+        assert labels == expected, text
+
+
+def test_ground_truth_labels_any_text_word_by_word():
+    for text in ("", "red", "</think> <think>", "<think> so so red first A B 2", "<answer> red </answer> x </think>"):
+        for kind in KINDS:
+            assert len(label_words(text, kind, "red")) == len(text.split())
+
+
+def test_only_temporal_questions_have_words_of_order_and_only_the_others_words_of_appearance():
+    for example in examples(PERFECT):
+        visual = {role for role in example.process_roles if role in (Role.APPEARANCE, Role.ORDER_MOTION)}
+        assert visual == {Role.ORDER_MOTION if example.question.kind in TEMPORAL_KINDS else Role.APPEARANCE}
+
+
+def test_each_step_copies_from_a_key_that_is_unique_before_it():
+    """A listed ordinal, and the colour after it, occur once in a perfect list, so a copy has one source."""
+    for example in examples(PERFECT):
+        texts = [word.text for word in example.trace]
+        roles = [word.role for word in example.trace]
+        if example.question.kind in TEMPORAL_KINDS:
+            end = next(i for i, word in enumerate(texts) if word in ("so", "thus"))
+            listed = [w for w, r in zip(texts[:end], roles[:end], strict=True) if r == Role.ORDER_MOTION]
+            assert listed == [word for event in example.scene for word in (event.color, event.direction)]
+            assert len(set(listed[::2])) == len(listed[::2])
+
+
+def test_the_prose_varies():
+    assert len({example.process for example in examples(PERFECT) if example.question.kind == "shape"}) > 50
