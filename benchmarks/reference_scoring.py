@@ -2,7 +2,8 @@
 
 Every view is one plain forward pass of transformers' model over G copies of [prompt | completion], the video encoded G
 times, with logits for every position, prompt included. Nothing here uses the packed path; benchmarks time it and the
-parity tests compare with it. Positions are given, by the original M-RoPE rule; the released code leaves them to the model.
+parity tests compare with it. Positions are given, by the original M-RoPE rule: the released code leaves them to the
+model.
 """
 
 import torch
@@ -13,6 +14,8 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from ktr.attribution.views import Factual, MaskedVideo, ShuffledFrames, View
 from ktr.scoring.frame_orders import frame_order
 from ktr.types import PromptInputs, RolloutGroup, TokenScores
+
+FRAMES_PER_PATCH = 2  # Qwen2.5-VL's temporal patch size
 
 
 def reference_scores(
@@ -51,7 +54,7 @@ def reference_scores(
                 positions_3L = ((~visual_L).cumsum(0) - 1).clamp(min=0).expand(3, -1)
         case ShuffledFrames():
             generator = torch.Generator().manual_seed(seed * 1_000_003 + view.draw)
-            pixels_NC = _shuffle(prompt, view, model.config.vision_config.temporal_patch_size, generator)
+            pixels_NC = _shuffle(prompt, view, generator)
         case _:
             raise TypeError(f"no rule to apply the view {view!r}")
     if "input_ids" in inputs:
@@ -85,17 +88,15 @@ def _append(positions_3P: Int[Tensor, "3 P"], length: int) -> Int[Tensor, "3 L"]
     return torch.cat([positions_3P, follow.expand(3, -1)], dim=1)
 
 
-def _shuffle(
-    prompt: PromptInputs, view: ShuffledFrames, frames_per_patch: int, generator: torch.Generator
-) -> Float[Tensor, "N C"]:
+def _shuffle(prompt: PromptInputs, view: ShuffledFrames, generator: torch.Generator) -> Float[Tensor, "N C"]:
     """The flattened patches of the video with its frames, or its temporal patches, in another order."""
     num_patches = prompt.grid_thw[0]
-    pixels = prompt.pixels_NC.unflatten(0, (num_patches, -1)).unflatten(2, (3, frames_per_patch, -1))
+    pixels = prompt.pixels_NC.unflatten(0, (num_patches, -1)).unflatten(2, (3, FRAMES_PER_PATCH, -1))
     if view.granularity == "temporal_patch":
         return pixels[frame_order(view.order, num_patches, generator)].reshape(prompt.pixels_NC.shape)
     shuffled = torch.empty_like(pixels)
-    for new, old in enumerate(frame_order(view.order, num_patches * frames_per_patch, generator).tolist()):
-        patch, slot = divmod(new, frames_per_patch)
-        old_patch, old_slot = divmod(old, frames_per_patch)
+    for new, old in enumerate(frame_order(view.order, num_patches * FRAMES_PER_PATCH, generator).tolist()):
+        patch, slot = divmod(new, FRAMES_PER_PATCH)
+        old_patch, old_slot = divmod(old, FRAMES_PER_PATCH)
         shuffled[patch, :, :, slot] = pixels[old_patch, :, :, old_slot]
     return shuffled.reshape(prompt.pixels_NC.shape)

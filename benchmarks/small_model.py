@@ -11,7 +11,14 @@ from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLFo
 from ktr.policy.positions import mrope_positions
 from ktr.types import Completion, PromptInputs, RolloutGroup, VideoQuestion
 
-SPECIAL_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>", "<|im_end|>")
+SPECIAL_TOKENS = (
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+    "<|im_end|>",
+)
 VISION_START, VISION_END, _, IMAGE, VIDEO, EOS = range(len(SPECIAL_TOKENS))
 PATCH, TEMPORAL_PATCH, MERGE, TOKENS_PER_SECOND = 14, 2, 2, 2
 
@@ -19,10 +26,10 @@ PATCH, TEMPORAL_PATCH, MERGE, TOKENS_PER_SECOND = 14, 2, 2, 2
 def write_model_folder(
     folder: Path,
     hidden: int = 256,
-    layers: int = 4,
-    vocabulary: int = 1536,
-    vision_hidden: int = 96,
-    vision_layers: int = 3,
+    layers: int = 2,
+    vocabulary: int = 768,
+    vision_hidden: int = 64,
+    vision_layers: int = 2,
     patch: int = PATCH,
     seed: int = 0,
 ) -> Path:
@@ -99,7 +106,7 @@ def random_group(
     lengths: Sequence[int],
     grid_thw: tuple[int, int, int] = (8, 20, 24),
     text: tuple[int, int] = (20, 80),
-    vocabulary: int = 1536,
+    vocabulary: int = 768,
     patch: int = PATCH,
     data_type: str = "video",
     seed: int = 1,

@@ -1,15 +1,14 @@
-"""The config of a run: its schema, and the check of a command line before any heavy import.
+"""From a command line to the checked configs of its jobs, before any heavy import.
 
-``_target_`` leaves have no schema of their own: the constructor's signature is the schema (``ktr.config_keys``). Each
-job of a command line is composed and checked before the first one starts, so that a mistyped key anywhere stops before
-any work, with one sentence that names the key and the nearest right one.
+Each job is composed and checked before the first one starts, so that a mistyped key anywhere stops before any work,
+with one sentence that names the key and the nearest right one.
 """
 
 import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,16 +16,16 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
-from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ktr.config_keys import check_nodes, check_override, nearest
 from ktr.errors import ConfigError, KtrError, MissingData, MissingModel
 from ktr.naming import register_resolvers
+from ktr.schemas import register_schemas
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 HOW_TO_GET = {
@@ -36,80 +35,8 @@ HOW_TO_GET = {
 }
 
 
-@dataclass
-class Paths:
-    """Where things are. ``folder`` is the run's, below ``runs``; ``run_dir`` is both together."""
-
-    runs: str = MISSING
-    models: str = MISSING
-    data: str = MISSING
-    cache: str = MISSING
-    folder: str = MISSING
-    run_dir: str = MISSING
-
-
-@dataclass
-class Program:
-    """What every entry point has: the policy, its prompts and its data, each a ``_target_`` node of conf/."""
-
-    seed: int = 0
-    name: str = MISSING
-    resume: bool = True
-    paths: Paths = field(default_factory=Paths)
-    data: Any = MISSING
-    video: Any = MISSING
-    prompt: Any = MISSING
-    encoder: Any = MISSING
-    model: Any = MISSING
-    rollout: Any = MISSING
-    sampling: Any = MISSING
-    scorer: Any = MISSING
-
-
-@dataclass
-class Train(Program):
-    """conf/train.yaml."""
-
-    reward: Any = MISSING
-    advantage: Any = MISSING
-    answers: Any = MISSING
-    selection: Any = MISSING
-    attribution: Any = MISSING
-    loss: Any = MISSING
-    algorithm: Any = MISSING
-    optimizer: Any = MISSING
-    trainer: Any = MISSING
-    logger: Any = MISSING
-    callbacks: Any = MISSING
-    labels: dict[str, str] = field(default_factory=dict)
-    probe: Any = None
-
-
-@dataclass
-class Evaluate(Program):
-    """conf/evaluate.yaml."""
-
-    reward: Any = MISSING
-    answers: Any = MISSING
-
-
-@dataclass
-class Attribute(Program):
-    """conf/attribute.yaml."""
-
-    selection: Any = MISSING
-    attribution: Any = MISSING
-    num_questions: int = MISSING
-
-
-def register_schemas() -> None:
-    """Make the schemas known to Hydra by the names that conf/*.yaml start with, and the resolvers to OmegaConf."""
-    for name, schema in {"train": Train, "evaluate": Evaluate, "attribute": Attribute}.items():
-        ConfigStore.instance().store(name=f"{name}_schema", node=schema)
-    register_resolvers()
-
-
 register_schemas()
+register_resolvers()
 
 
 def launch(task: Callable[[], Any], config_name: str) -> None:
@@ -154,14 +81,14 @@ def compose(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
         _check_choices(config_name, parsed)
         _check_keys(config_name, parsed)
         config = _compose(config_name, overrides)
+    if missing := _missing(_plain(config)):
+        raise ConfigError(f"{missing} has no value: give {missing}=… on the command line")
     try:
         with open_dict(config):
             config.name, config.paths.folder = config.name, config.paths.folder
             if "labels" in config:
                 config.labels = OmegaConf.to_container(config.labels, resolve=True)
             del config["hydra"]
-        if missing := sorted(OmegaConf.missing_keys(config)):
-            raise ConfigError(f"{missing[0]} has no value: give {missing[0]}=… on the command line")
         resolved = _plain(config, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key}: {_first_line(error)}") from error
@@ -226,9 +153,10 @@ def _check_choices(config_name: str, overrides: Sequence[Override]) -> None:
 def _check_keys(config_name: str, overrides: Sequence[Override]) -> None:
     """Raise ConfigError where an override sets a key that the files chosen do not lead to, with ``+`` or without."""
     groups = _groups()
-    chosen = [o.input_line or "" for o in overrides if o.key_or_group in groups]
     values = [o for o in overrides if o.key_or_group not in groups and o.key_or_group.split(".")[0] != "hydra"]
-    config = _plain(_compose(config_name, chosen))
+    if not values:
+        return
+    config = _composed_of(config_name, tuple(o.input_line or "" for o in overrides if o.key_or_group in groups))
     added = {o.key_or_group.removesuffix("._target_") for o in values if o.key_or_group.endswith("._target_")}
     added |= {o.key_or_group for o in values if isinstance(value := o.value(), dict) and "_target_" in value}
     for override in values:
@@ -239,6 +167,12 @@ def _check_keys(config_name: str, overrides: Sequence[Override]) -> None:
         check_override(key, config, added, groups)
 
 
+@cache
+def _composed_of(config_name: str, chosen: tuple[str, ...]) -> Mapping[str, Any]:
+    """What the files chosen give, before any value of the command line: its keys are those that there are."""
+    return _plain(_compose(config_name, chosen))
+
+
 def _check_folders(jobs: Sequence[DictConfig]) -> None:
     folders = [job.paths.folder for job in jobs]
     for folder in folders:
@@ -246,6 +180,7 @@ def _check_folders(jobs: Sequence[DictConfig]) -> None:
             raise ConfigError(f"{folders.count(folder)} jobs would share the folder {folder}: give each its own name=…")
 
 
+@cache
 def _groups() -> dict[str, list[str]]:
     """The groups of conf/ with their choices."""
     groups: dict[str, list[str]] = {}
@@ -272,6 +207,19 @@ def _compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
     except (HydraException, OmegaConfBaseException) as error:
         cause = f": {_first_line(error.__cause__)}" if error.__cause__ else ""
         raise ConfigError(" ".join(str(error).split()) + cause) from error
+
+
+def _missing(node: Mapping[str, Any], at: str = "") -> str | None:
+    """The first key outside Hydra's own node that still waits for its value."""
+    for key, value in node.items():
+        path = f"{at}.{key}" if at else key
+        if path == "hydra":
+            continue
+        if value == "???":
+            return path
+        if isinstance(value, Mapping) and (found := _missing(value, path)):
+            return found
+    return None
 
 
 def _plain(config: DictConfig, resolve: bool = False) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import os
 import re
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -17,15 +18,17 @@ from platformdirs import user_cache_path
 from ktr.errors import ConfigError
 
 IN_THE_NAME = {"algorithm", "attribution", "seed", "video.num_frames", "experiment"}
+MAX_LENGTH = 120  # a folder's name has a limit on every file system
 NOT_PART_OF_IT = {"name", "resume", "paths", "hydra", "logger", "callbacks"}
 
 
 def register_resolvers() -> None:
-    """Make ``${run_name:…}``, ``${run_folder:…}``, ``${chosen:…}`` and ``${user_cache:}`` known to OmegaConf."""
+    """Make ``${run_name:…}``, ``${run_folder:…}``, ``${chosen:…}``, ``${user_cache:}`` and ``${shipped:…}`` known."""
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
     OmegaConf.register_new_resolver("chosen", chosen, replace=True)
     OmegaConf.register_new_resolver("user_cache", lambda: str(user_cache_path("ktr")), replace=True)
+    OmegaConf.register_new_resolver("shipped", lambda path: str(Path(__file__).parent / path), replace=True)
 
 
 def run_name(program: str, *, _root_: DictConfig) -> str:
@@ -39,7 +42,8 @@ def run_name(program: str, *, _root_: DictConfig) -> str:
         parts = [program]
     parts += [f"{_root_.video.num_frames}f", f"s{_root_.seed}"]
     overrides = [_described(override, choices) for override in sorted(hydra.overrides.task)]
-    return "-".join(parts + [described for described in overrides if described])
+    name = "-".join(parts + [described for described in overrides if described])
+    return name if len(name) <= MAX_LENGTH else f"{name[: MAX_LENGTH - 9]}-{crc32(name.encode()):08x}"
 
 
 def chosen(group: str, *, _root_: DictConfig) -> str:
@@ -82,5 +86,6 @@ def _described(override: str, choices: DictConfig) -> str:
         return ""
     if override.startswith("~"):
         return f"no_{key.split('.')[-1]}"
+    value = value.rstrip("/").rpartition("/")[2]  # of a path its last part
     text = re.sub(r"[^A-Za-z0-9.+_-]+", "_", value).strip("_")
     return text if key in choices else f"{key.split('.')[-1]}{text}"

@@ -2,8 +2,6 @@
 
 import sys
 
-import sys
-
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
@@ -14,10 +12,6 @@ from ktr.config import CONF, launch
 def train(config: DictConfig) -> None:
     OmegaConf.resolve(config)  # a run's folder is chosen once, before the run makes it
     from ktr.training.run import run_training  # heavy imports only once the command line is known to be right
-
-    run_dir = run_training(config)
-    sys.stdout.write(f"{run_dir / 'report.html'}\n")
-    from ktr.training.run import run_training  # heavy: only once the config is known to be right
 
     run_dir = run_training(config)
     sys.stdout.write(f"{run_dir / 'report.html'}\n")

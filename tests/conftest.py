@@ -7,7 +7,9 @@ os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", TOKENIZERS_PARALLELI
 
 from jaxtyping import install_import_hook
 
-install_import_hook("ktr", "beartype.beartype")  # before any module of ktr is imported
+import tests.typecheck  # noqa: F401  (the hook finds it by name)
+
+install_import_hook("ktr", "tests.typecheck.typechecker")  # before any module of ktr is imported
 
 import random
 

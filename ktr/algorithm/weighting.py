@@ -7,7 +7,7 @@ Weights are constants of the loss: they carry no gradient, and are exactly zero 
 """
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,6 +19,7 @@ from ktr.attribution.views import View
 from ktr.types import TokenScores, TokenWeights
 
 
+@runtime_checkable
 class TokenWeighting(Protocol):
     """What the training step asks of a weighting: the views it needs, then the weights of one group."""
 

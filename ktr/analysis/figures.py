@@ -79,9 +79,9 @@ def draw_accuracy(run: RunFolder) -> Figure | None:
 def draw_training(run: RunFolder) -> Figure | None:
     """Rewards, losses, gradient norm and lengths over the steps: raw values faint, a running mean on top."""
     panels = {
-        "reward": [name for name in run.metrics if name.startswith("reward/")],
+        "reward": [name for name in run.metrics if name.startswith("reward/") and name != "reward/std"],
         "held-out accuracy": [name for name in run.metrics if name.startswith("val/") and name.endswith("accuracy")],
-        "loss": [name for name in run.metrics if name.startswith("loss/")],
+        "loss": _distinct_losses(run),
         "gradient norm": [name for name in run.metrics if name == "grad/norm"],
         "completion tokens": [name for name in run.metrics if name == "rollout/completion_length"],
         "learning rate": [name for name in run.metrics if name == "lr"],
@@ -198,6 +198,13 @@ FIGURES: Mapping[str, Callable[[RunFolder], Figure | None]] = {
     "ground_truth": draw_ground_truth,
     "throughput": draw_throughput,
 }
+
+
+def _distinct_losses(run: RunFolder) -> list[str]:
+    """The total and those of its terms that are neither all of it nor zero; ratios and fractions are no terms."""
+    total = run.metrics.get("loss/total", ([], []))[1]
+    terms = {name for name in run.metrics if name.startswith("loss/") and not name.endswith(("_fraction", "_mean"))}
+    return [name for name in terms if name == "loss/total" or run.metrics[name][1] not in (total, [0.0] * len(total))]
 
 
 def _draw_intervals(axes: Axes, rows: dict[str, dict], order: list[str], color: str, label: str, shift: float) -> None:

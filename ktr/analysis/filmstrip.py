@@ -38,7 +38,7 @@ def write_filmstrips(folder: Path, records: Sequence[Record]) -> dict[str, Path]
     return strips
 
 
-def filmstrip(frames_FHWC: UInt8[np.ndarray, "F H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+def filmstrip(frames_FHWC: UInt8[np.ndarray, "F H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
     """The frames from left to right, scaled to ``HEIGHT``, with white gaps."""
     height, width = frames_FHWC.shape[1:3]
     size = (max(1, round(width * HEIGHT / height)), HEIGHT)

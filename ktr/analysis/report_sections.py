@@ -18,7 +18,8 @@ def headline(run: RunFolder) -> Markup:
     """The run's name, what it trained, and its main figures as cards."""
     summary = run.summary
     facts = [str(summary[key]) for key in ("algorithm",) if key in summary]
-    facts += [f"signals {summary['attribution_choice']}"] if summary.get("attribution_choice") else []
+    signals = summary.get("attribution", {}).get("name")
+    facts += [f"signals {signals}"] if signals else []
     facts += [f"seed {summary['seed']}"] if "seed" in summary else []
     facts += [f"{summary['num_updates']} updates"] if "num_updates" in summary else []
     facts += [run.record["started"].replace("T", " ").replace("+00:00", " UTC")] if "started" in run.record else []
@@ -148,9 +149,10 @@ def _attribution_cards(measured: Mapping[str, Any]) -> Iterable[Markup]:
 
 
 def _cost_cards(summary: Mapping[str, Any]) -> Iterable[Markup]:
-    if "wall_seconds" in summary:
-        minutes = f"{summary['cpu_seconds'] / 60:.1f} CPU-minutes" if "cpu_seconds" in summary else ""
-        yield _card("training time", [f"{summary['wall_seconds'] / 60:.1f}", element("small", " min")], minutes)
+    if "training_wall_seconds" in summary:
+        minutes = [summary[key] / 60 for key in ("training_cpu_seconds", "wall_seconds")]
+        detail = f"{minutes[0]:.1f} CPU-minutes · all in all {minutes[1]:.1f} min"
+        yield _card("training", [f"{summary['training_wall_seconds'] / 60:.1f}", element("small", " min")], detail)
     if "tokens_per_second" in summary:
         questions = f"{summary['questions_per_second']:.2f} questions/s" if "questions_per_second" in summary else ""
         yield _card("throughput", [f"{summary['tokens_per_second']:,.0f}", element("small", " tokens/s")], questions)
@@ -180,7 +182,7 @@ def _with_interval(entry: Mapping[str, Any]) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 
 def _points(change: float) -> str:

@@ -17,7 +17,9 @@ def shown_completions(run: RunFolder) -> Markup:
     """A few held-out questions and a few of the last logged training step, each with its video and its completions."""
     held_out = choose_questions(run.attribution, MAX_HELD_OUT)
     last_step = run.rollouts[-1]["step"] if run.rollouts else 0
-    training = choose_questions([record for record in run.rollouts if record["step"] == last_step], MAX_TRAINING)
+    latest = [record for record in run.rollouts if record["step"] == last_step]
+    latest.sort(key=lambda record: not record["scores"])  # first those that the step learned from
+    training = choose_questions(latest, MAX_TRAINING)
     shown = held_out + training
     if not shown:
         return Markup("")

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
-def wilson_interval(successes: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(successes: float | int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of a proportion (Wilson 1927, eq. 4); (0, 1) for n = 0.
 
     ``successes`` may be a sum of partial credits in [0, 1]; the interval is then wider than needed, never narrower,
@@ -22,7 +22,8 @@ def wilson_interval(successes: float, n: int, confidence: float = 0.95) -> tuple
     scale = 1 + z * z / n
     center = (rate + z * z / (2 * n)) / scale
     half = z / scale * sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
-    return max(0.0, center - half), min(1.0, center + half)
+    # The ends at 0 and n successes are exactly 0 and 1; rounding would leave 1e-17.
+    return max(0.0, center - half) if successes > 0 else 0.0, min(1.0, center + half) if successes < n else 1.0
 
 
 def auroc(scores: ArrayLike, positive: ArrayLike) -> float | None:

@@ -83,5 +83,6 @@ def _read_rows(path: Path) -> dict[int, dict[str, str]]:
     complete = [line for line in lines if line.endswith("\n")]
     rows = {}
     for row in csv.DictReader(complete):
-        rows[int(row.pop("step"))] = {name: text for name, text in row.items() if text}
+        step = int(row.pop("step"))
+        rows[step] = {name: text for name, text in row.items() if text}
     return rows

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from math import isfinite
 from time import perf_counter
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
@@ -49,7 +49,7 @@ class ProgressLine:
         self._bar = Progress(*columns, console=self.console, transient=True, refresh_per_second=4)
         self._task = self._bar.add_task(label, total=total, completed=done, status=self.status())
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "ProgressLine":
         self.resume()
         return self
 

@@ -13,8 +13,8 @@ from ktr.training.scored_batch import ScoredBatch
 class RolloutLog(Callback):
     """Appends the first ``max_completions`` completions of every ``every_n_steps``-th step, as ``token_records``.
 
-    Reads from the training step's outputs ``experiences``, all of its groups, and ``learned``, the scores and weights of
-    those that were learned from; and token strings from the module's ``decode_tokens(ids) -> list[str]``. A step
+    Reads from the training step's outputs ``experiences``, all of its groups, and ``learned``, the scores and weights
+    of those that were learned from; and token strings from the module's ``decode_tokens(ids) -> list[str]``. A step
     without rollouts (SFT) leaves nothing. ``step`` counts optimizer updates, so the first step's is 1. In a distributed
     run the file holds the questions of rank 0. A resumed run first drops the lines past its step.
     """
@@ -26,6 +26,7 @@ class RolloutLog(Callback):
 
     @rank_zero_only
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         drop_records_after(self.path, trainer.global_step)
 
     @rank_zero_only

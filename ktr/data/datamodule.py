@@ -8,7 +8,7 @@ import ktr.policy  # noqa: F401  # isort: skip  (before lightning, see ktr.polic
 from lightning.pytorch import LightningDataModule
 
 from ktr.data.dataset import QuestionDataset
-from ktr.data.loaders import Encode, Share, StreamPosition, TrainLoader, ValidationLoader
+from ktr.data.loaders import Encode, Gather, Share, StreamPosition, TrainLoader, ValidationLoader
 from ktr.data.order import QuestionOrder
 from ktr.data.skips import SkipLog
 from ktr.errors import ConfigError
@@ -57,7 +57,7 @@ class QuestionDataModule(LightningDataModule):
         self._rows_recorded = True
 
     def train_dataloader(self) -> TrainLoader:
-        share = self._share()
+        share = self._share(self._gather())
         if self.questions_per_step % share.world_size:
             raise ConfigError(
                 f"questions_per_step={self.questions_per_step} must be a multiple of the {share.world_size} ranks"
@@ -108,9 +108,14 @@ class QuestionDataModule(LightningDataModule):
             "questions_per_step": self.questions_per_step,
         }
 
-    def _share(self) -> Share:
-        if self.trainer is None or self.trainer.world_size == 1:
+    def _share(self, gather: Gather | None = None) -> Share:
+        if self.trainer is None:
             return Share()
+        return Share(self.trainer.global_rank, self.trainer.world_size, gather)
+
+    def _gather(self) -> Gather | None:
+        if self.trainer is None or self.trainer.world_size == 1:
+            return None
         # A group of its own: the exchange runs in the prefetching thread, beside the collectives of the step.
         group = torch.distributed.new_group(backend="gloo")
 
@@ -119,4 +124,4 @@ class QuestionDataModule(LightningDataModule):
             torch.distributed.all_gather_object(gathered, failed, group=group)
             return gathered
 
-        return Share(self.trainer.global_rank, self.trainer.world_size, gather)
+        return gather

@@ -48,12 +48,12 @@ def choose_frames(total_num_frames: int, num_frames: int, min_frames: int) -> li
 
 
 def video_stream(container: InputContainer) -> av.VideoStream:
-    if not container.streams:
-        raise Rejected("CorruptMedia", "its header is cut off or damaged")
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:  # the cover of an audio file is no video
             return stream
-    raise Rejected("NotAVideo", "it has no video stream")
+    if container.streams.audio or container.streams.subtitles:
+        raise Rejected("NotAVideo", "it has no video stream")
+    raise Rejected("CorruptMedia", "its header is cut off or damaged: it names no readable stream")
 
 
 def promised_frames(path: str) -> int:

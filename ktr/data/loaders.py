@@ -33,11 +33,11 @@ class StreamPosition:
 
 @dataclass(frozen=True)
 class Share:
-    """This rank's part of the work. ``gather`` gives every rank the failed slots of all ranks, in rank order."""
+    """This rank's part of the work. ``gather`` gives every rank the failed slots of all; a single rank needs none."""
 
     rank: int = 0
     world_size: int = 1
-    gather: Gather = lambda failed: [failed]
+    gather: Gather | None = None
 
 
 class TrainLoader:
@@ -106,7 +106,8 @@ class TrainLoader:
                     else:
                         mine[slot] = encoded
             place += len(open_slots)
-            open_slots = sorted(chain.from_iterable(self.share.gather(failed)))
+            all_failed = self.share.gather(failed) if self.share.gather else [failed]
+            open_slots = sorted(chain.from_iterable(all_failed))
             if len(open_slots) == self.questions_per_step and place - start >= self.order.num_questions:
                 reason = skips[-1].reason if skips else "see skips.jsonl"
                 raise MissingData(f"none of the {self.order.num_questions} training questions can be read; {reason}")

@@ -13,10 +13,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -43,10 +44,10 @@ class VideoSettings:
     max_pixels: int
     min_pixels: int
     decode_timeout_s: float = 30.0
-    backends: tuple[str, ...] = ("decord", "pyav")
-    shuffle_granularity: str = "temporal_patch"
+    backends: Sequence[str] = ("decord", "pyav")
+    shuffle_granularity: Literal["temporal_patch", "frame"] = "temporal_patch"
     min_frames: int = 2
-    sampling: str = "uniform"
+    sampling: Literal["uniform"] = "uniform"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "backends", tuple(self.backends))  # a config gives a list
@@ -63,10 +64,6 @@ class VideoSettings:
         if not self.backends or set(self.backends) - set(decode_worker.BACKENDS):
             known = ", ".join(decode_worker.BACKENDS)
             raise errors.ConfigError(f"backends must be some of {known}, not {list(self.backends)}")
-        if self.shuffle_granularity not in ("temporal_patch", "frame"):
-            raise errors.ConfigError(f"shuffle_granularity must be temporal_patch or frame: {self.shuffle_granularity}")
-        if self.sampling != "uniform":
-            raise errors.ConfigError(f"sampling must be uniform, not {self.sampling}")
 
 
 @dataclass(frozen=True)
@@ -116,6 +113,8 @@ class VideoReader:
                 raise errors.DecodeTimeout(path, f"decoding did not end within {limit:g} s") from None
             except (EOFError, BrokenPipeError):
                 raise self._crash(path) from None
+            except errors.MediaError:
+                raise
             except BaseException:
                 self._kill()  # an interrupted read leaves half a reply in the pipe
                 raise

@@ -1,7 +1,7 @@
 """Changes to what the policy is shown, to test what its answers rest on: the video, its order, the reasoning."""
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -12,6 +12,7 @@ from ktr.scoring.frame_orders import frame_order, order_generator
 from ktr.types import Completion, PromptInputs, RolloutGroup
 
 
+@runtime_checkable
 class Intervention(Protocol):
     """A change of the prompt before generation, and what it means for the completion that is judged."""
 

@@ -47,9 +47,11 @@ class PromptEncoder:
             frames = torch.from_numpy(np.ascontiguousarray(video.frames_FHWC)).permute(0, 3, 1, 2)
             patches = self._videos(videos=[frames], do_sample_frames=False, return_tensors="pt")
             pixels_NC, grid = patches["pixel_values_videos"], patches["video_grid_thw"][0]
-            seconds_per_patch, token = video.seconds_per_temporal_patch(self._videos.temporal_patch_size), "<|video_pad|>"
+            seconds_per_patch = video.seconds_per_temporal_patch(self._videos.temporal_patch_size)
+            token = "<|video_pad|>"
         else:
-            image = torch.from_numpy(np.ascontiguousarray(self.reader.read_image(question.media_path))).permute(2, 0, 1)
+            pixels_HWC = np.ascontiguousarray(self.reader.read_image(question.media_path))
+            image = torch.from_numpy(pixels_HWC).permute(2, 0, 1)
             patches = self._images(images=[image], return_tensors="pt")
             pixels_NC, grid = patches["pixel_values"], patches["image_grid_thw"][0]
             seconds_per_patch, token = 0.0, "<|image_pad|>"

@@ -1,9 +1,9 @@
 """M-RoPE positions by the original Qwen2.5-VL rule.
 
-Text counts on in all three rows; a vision block takes (time, height, width) coordinates that start where the text left
-off; text after it goes on at the *largest* position of the block plus one. The published checkpoints were trained so and
-vLLM computes it so. Releases of transformers from 5.3 go on at max(height, width) instead, which moves every later token
-and changes log-probs by up to 2 nats: hence our own positions, passed explicitly in every call.
+Text counts on in all three rows; a vision block takes (time, height, width) coordinates that start where the text
+left off; text after it goes on at the *largest* position of the block plus one. The published checkpoints were trained
+so and vLLM computes it so. Releases of transformers from 5.3 go on at max(height, width) instead, which moves every
+later token and changes log-probs by up to 2 nats: hence our own positions, passed explicitly in every call.
 """
 
 import torch

@@ -171,7 +171,9 @@ class QwenVLPolicy(nn.Module):
             set_peft_model_state_dict(self.model, load_file(folder / name))
             return
         # Through from_pretrained: the names in a model folder are not those of the modules.
-        saved = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=self.model.dtype, local_files_only=True)
+        saved = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+            folder, dtype=self.model.dtype, local_files_only=True, use_safetensors=True
+        )
         self.model.load_state_dict(saved.state_dict())
 
     def save(self, folder: Path) -> None:

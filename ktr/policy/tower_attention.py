@@ -1,7 +1,7 @@
 """Attention of the vision tower with one call for all windows of a length.
 
-The tower attends inside windows, or inside temporal patches. transformers' sdpa path makes a call for each, thousands in
-a layer of a long video; its flash path makes one with the windows' boundaries. This function takes the flash path's
+The tower attends inside windows, or inside temporal patches. transformers' sdpa path makes a call for each, thousands
+in a layer of a long video; its flash path makes one with the windows' boundaries. This function takes the flash path's
 arguments and computes them with ``scaled_dot_product_attention``: windows of equal length are a batch.
 """
 

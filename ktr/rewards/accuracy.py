@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ktr.errors import ConfigError, UnknownProblemType
-from ktr.rewards.answers import EXTRACTION_RULES, ExtractionRule, extract_answer, parse_number
+from ktr.errors import UnknownProblemType
+from ktr.rewards.answers import ExtractionRule, extract_answer, parse_number
 from ktr.types import RolloutGroup, VideoQuestion
 
 
@@ -34,19 +34,13 @@ class Accuracy:
         free_form: Literal["rouge", "exact"] = "rouge",
         regression: Literal["relative", "mra"] = "relative",
     ) -> None:
-        if extraction not in EXTRACTION_RULES:
-            raise ConfigError(f"extraction must be one of {', '.join(EXTRACTION_RULES)}, not {extraction!r}")
-        if free_form not in ("rouge", "exact"):
-            raise ConfigError(f"free_form must be rouge or exact, not {free_form!r}")
-        if regression not in ("relative", "mra"):
-            raise ConfigError(f"regression must be relative or mra, not {regression!r}")
         self.extraction: ExtractionRule = extraction
         self.rules = {
             "multiple choice": exact_match,
             "numerical": numerical_match,
             "OCR": word_accuracy,
-            "free-form": rouge_mean if free_form == "rouge" else folded_match,
-            "regression": relative_closeness if regression == "relative" else mean_relative_accuracy,
+            "free-form": {"rouge": rouge_mean, "exact": folded_match}[free_form],
+            "regression": {"relative": relative_closeness, "mra": mean_relative_accuracy}[regression],
         }
 
     def __call__(self, group: RolloutGroup) -> Float[Tensor, " G"]:

@@ -5,10 +5,9 @@ Three rules of extraction are in use in the literature and they change the numbe
 
 import math
 import re
+from typing import Literal
 
-from ktr.errors import ConfigError
-
-EXTRACTION_RULES = ("video_r1", "strict", "lenient")
+ExtractionRule = Literal["video_r1", "strict", "lenient"]
 
 FIRST_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 INNERMOST_TAG = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
@@ -17,7 +16,7 @@ LEADING_LETTER = re.compile(r"\(?([A-Z])(?:[.):]|$)")
 LETTER_FORMS = (re.compile(r"\(([A-Z])\)"), re.compile(r"^\s*([A-Z])[.):]", re.MULTILINE), re.compile(r"^([A-Z])$"))
 
 
-def extract_answer(text: str, rule: str = "video_r1") -> str | None:
+def extract_answer(text: str, rule: ExtractionRule = "video_r1") -> str | None:
     """The answer that ``text`` gives, or None if it gives none.
 
     ``strict``: what stands between the first ``<answer>`` and the next ``</answer>``, stripped. ``video_r1``: the same,
@@ -25,8 +24,6 @@ def extract_answer(text: str, rule: str = "video_r1") -> str | None:
     the last "answer is"; else the one letter written as "(X)", as "X." at the start of a line, or alone. Where two
     letters are written that way there is no answer: the rule never guesses.
     """
-    if rule not in EXTRACTION_RULES:
-        raise ConfigError(f"extraction must be one of {', '.join(EXTRACTION_RULES)}, not {rule!r}")
     if rule == "lenient":
         return extract_leniently(text)
     tagged = FIRST_TAG.search(text)

@@ -1,7 +1,7 @@
 """The reward of a completion: a weighted sum of parts."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -11,6 +11,7 @@ from ktr.errors import ConfigError
 from ktr.types import RolloutGroup
 
 
+@runtime_checkable
 class Reward(Protocol):
     """Scores the completions of a group. ``name`` is the part's name in metrics and records."""
 

@@ -1,6 +1,5 @@
 """A key-value cache of fixed room, written in place, whose rows can be repeated and dropped."""
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -21,7 +21,8 @@ class SamplingParams:
     def __post_init__(self) -> None:
         if self.num_completions < 1 or self.max_tokens < 1:
             raise ValueError(
-                f"sampling needs num_completions ≥ 1 and max_tokens ≥ 1, got {self.num_completions} and {self.max_tokens}"
+                "sampling needs num_completions ≥ 1 and max_tokens ≥ 1, "
+                f"got {self.num_completions} and {self.max_tokens}"
             )
         if self.temperature < 0 or not 0 < self.top_p <= 1:
             raise ValueError(
@@ -29,6 +30,7 @@ class SamplingParams:
             )
 
 
+@runtime_checkable
 class RolloutEngine(Protocol):
     """Token ids, log-probs and the weights' version cross this boundary; no engine's own objects do."""
 

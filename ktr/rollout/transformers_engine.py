@@ -1,7 +1,7 @@
 """Rollouts with the policy's own transformers model, in the trainer's process.
 
-The video is encoded once and the prompt prefilled once for its G completions; all prompts of a batch decode together, and
-rows that have ended leave the batch.
+The video is encoded once and the prompt prefilled once for its G completions; all prompts of a batch decode together,
+and rows that have ended leave the batch.
 """
 
 from collections.abc import Iterable, Sequence
@@ -83,7 +83,8 @@ class TransformersEngine:
         rows = torch.arange(num_rows, device=device)  # of the batch, those that still decode
         ended = torch.zeros(num_rows, dtype=torch.bool, device=device)
         for step in range(sampling.max_tokens):
-            distribution = sampled_distribution(hidden @ policy.head_weight.t(), policy.banned_ids, sampling.temperature)
+            logits = hidden @ policy.head_weight.t()
+            distribution = sampled_distribution(logits, policy.banned_ids, sampling.temperature)
             token = draw(distribution, sampling.temperature, sampling.top_p, uniforms[rows, step])
             tokens[rows, step] = token
             logps[rows, step] = distribution.gather(1, token[:, None])[:, 0]

@@ -2,9 +2,9 @@
 
 A packed row is ``[prompt_1 | o_11 | … | o_1G | prompt_2 | o_21 | …]``. Each completion attends to its own prompt and
 causally to itself, never to its siblings nor to another group. The function is registered with transformers'
-AttentionInterface and is told the layout by a plain keyword, ``layout``, that the language model hands through to every
-layer. Per group it makes two calls: causal attention over the prompt, and a batch of G over [prompt KV + own KV] with the
-causal diagonal aligned to the lower right. No mask of the row's length squared exists.
+AttentionInterface and is told the layout by a plain keyword, ``layout``, that the language model hands through to
+every layer. Per group it makes two calls: causal attention over the prompt, and a batch of G over [prompt KV + own KV]
+with the causal diagonal aligned to the lower right. No mask of the row's length squared exists.
 
 Called without a layout (generation, a plain forward) it is transformers' own attention of the same backend.
 """
@@ -80,7 +80,7 @@ def prefix_sdpa(
     layout: PackedLayout | None = None,
     **kwargs: Any,
 ) -> tuple[Float[Tensor, "B L H d"], None]:
-    """Packed-group attention on ``scaled_dot_product_attention``; the same result as G full rows of prompt + completion."""
+    """Packed-group attention on ``scaled_dot_product_attention``: the result of G full rows of prompt + completion."""
     if layout is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
@@ -138,7 +138,9 @@ def prefix_flash(
     ]
     owners = [prompt for prompt, s in zip(prompts, layout.spans, strict=True) for _ in range(s.num_completions)]
     out = torch.empty_like(q)
-    for rows, contexts in ((prompts, [[p] for p in prompts]), (completions, list(zip(owners, completions, strict=True)))):
+    of_prompts = (prompts, [[prompt] for prompt in prompts])
+    of_completions = (completions, [list(pair) for pair in zip(owners, completions, strict=True)])
+    for rows, contexts in (of_prompts, of_completions):
         row_index = _indices(rows, q.device)
         key_index = _indices([part for context in contexts for part in context], q.device)
         lengths_q = [len(row) for row in rows]

@@ -23,13 +23,13 @@ LETTERS: tuple[str, ...] = ("A", "B", "C", "D")
 MAX_COUNT = 3
 
 PHRASES: dict[str, tuple[str, ...]] = {
-    "nth": ("what color is the {} one ?", "what color comes {} ?"),
-    "before": ("what color comes right before {} ?", "what color is right before the {} one ?"),
-    "after": ("what color comes right after {} ?", "what color is right after the {} one ?"),
-    "two_hop": ("which way does the one right after {} move ?", "which way goes the one that comes right after {} ?"),
-    "direction": ("which way does the {} one move ?", "which way goes the {} one ?"),
-    "count": ("how many move {} ?", "how many of them go {} ?"),
-    "shape": ("what shape is the {} one ?", "what shape has the {} one ?"),
+    "nth": ("what color is the {} thing ?", "what color comes {} ?"),
+    "before": ("what color comes right before {} ?", "what color is right before the {} thing ?"),
+    "after": ("what color comes right after {} ?", "what color is right after the {} thing ?"),
+    "two_hop": ("which way does the thing right after {} move ?", "which way goes the thing that comes right after {} ?"),
+    "direction": ("which way does the {} thing move ?", "which way goes the {} thing ?"),
+    "count": ("how many move {} ?", "how many things go {} ?"),
+    "shape": ("what shape is the {} thing ?", "what shape has the {} thing ?"),
     "color": ("what color is the {} ?", "what color has the {} ?"),
 }
 

@@ -1,8 +1,9 @@
 """Reasoning as prose, with the role of every word.
 
-A derivation lists the events in order ("first red left . second blue up .") and concludes ("so red first second blue .").
-Each step copies from a key that stands right before it and is unique in the text: an ordinal is followed by its colour, a
-colour by its direction, so that a small model can learn every step. Prose stands between the steps, never inside one.
+A derivation lists the events in order ("first red one left . second blue two up .") and concludes ("so red one second
+blue ."). Each step copies what follows a key that stands right before it and is unique in the text: an ordinal is followed
+by its colour, a colour by its number, so that a small model can learn every step. Prose stands between the steps, never
+inside one.
 """
 
 from collections.abc import Sequence
@@ -36,6 +37,8 @@ OPENERS = ("let me watch .", "i watch the video carefully .", "step by step now 
 FILLERS = ("hmm", "ok", "well", "let me look", "note that", "let me check", "and now")
 SEARCHES = ("i look for {} .", "let me find {} .", "where is {} ?")
 CLOSERS = ("so", "thus")
+NUMBERS = ("one", "two", "three", "four", "five", "six")
+DIRECTED_KINDS = ("two_hop", "direction", "count")  # their derivations need to know where things move
 
 
 def words(text: str, role: Role = Role.NOTHING) -> list[Word]:
@@ -53,7 +56,9 @@ def _list_events(question: Question, seen: Scene, filler: float, rng: np.random.
         trace += _maybe(FILLERS, filler, rng)
         trace += words(ORDINALS[index], Role.DECISION if index >= 2 else Role.NOTHING)
         trace += words(event.color, Role.ORDER_MOTION)
-        trace += words(event.direction, Role.ORDER_MOTION)
+        trace += words(NUMBERS[index], Role.DERIVED)
+        if question.kind in DIRECTED_KINDS:
+            trace += words(event.direction, Role.ORDER_MOTION)
         if question.kind == "count":
             count += event.direction == question.target
             trace += words(str(count), Role.DERIVED)
@@ -83,18 +88,18 @@ def _conclude(question: Question, seen: Scene, rng: np.random.Generator) -> tupl
         return [*words("last" if target == "last" else "", Role.DERIVED), Word(ORDINALS[index], Role.DERIVED), answer], answer.text
 
     known = target in colors
-    index = colors.index(target) if known else len(seen)
+    role = Role.DERIVED if known else Role.DECISION
+    index = colors.index(target) if known else min(len(seen), len(ORDINALS) - 1)
+    steps = [Word(target, Role.DERIVED), Word(NUMBERS[index], role)]
     if question.kind == "direction":
-        answer = direction_at(index, Role.DERIVED if known else Role.DECISION)
-        return [Word(target, Role.DERIVED), answer], answer.text
-    other = max(index - 1, 0) if question.kind == "before" else index + 1
-    steps = words(target, Role.DERIVED)
-    steps += words(ORDINALS[index], Role.DERIVED if known else Role.DECISION)
-    steps += words(ORDINALS[other], Role.DERIVED if known else Role.DECISION)
+        steps += [direction_at(index, role)]
+        return steps, steps[-1].text
+    other = max(index - 1, 0) if question.kind == "before" else min(index + 1, len(ORDINALS) - 1)
     color = color_at(other)
-    steps += [color if known else Word(color.text, Role.DECISION)]
+    steps += [Word(ORDINALS[other], role), color if known else Word(color.text, role)]
     if question.kind == "two_hop":
-        steps += [direction_at(other, color.role if known else Role.DECISION)]
+        after_color = color.role if known else role
+        steps += [Word(NUMBERS[other], after_color), direction_at(other, after_color)]
     return steps, steps[-1].text
 
 
@@ -138,5 +143,5 @@ def answer_role(question: Question, trace: Sequence[Word]) -> Role:
 def vocabulary() -> list[str]:
     """Every word that a trace or an answer may hold."""
     phrases = " ".join((*OPENERS, *FILLERS, *SEARCHES, *CLOSERS)).replace("{}", "")
-    found = [*COLORS, *DIRECTIONS, *ORDINALS, *candidates("shape", ""), *candidates("count", ""), *LETTERS]
+    found = [*COLORS, *DIRECTIONS, *ORDINALS, *NUMBERS, *candidates("shape", ""), *candidates("count", ""), *LETTERS]
     return list(dict.fromkeys([*found, "last", ".", *phrases.split()]))

@@ -17,6 +17,8 @@ from ktr.shapes.tokenizer import (
     build_tokenizer,
 )
 
+COLD_START = Path(__file__).with_name("cold_start")  # the shipped policy, which the recipe of experiment=shapes_sft gave
+
 FRAME_SIZE = 56
 PATCH_SIZE, MERGE_SIZE, TEMPORAL_PATCH_SIZE = 14, 2, 2
 HEAD_DIM = 32  # the smallest that vLLM runs
@@ -37,7 +39,7 @@ def build_processor() -> Qwen2_5_VLProcessor:
     return Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(**pixels),
         tokenizer=build_tokenizer(),
-        video_processor=Qwen2VLVideoProcessor(**pixels, do_sample_frames=False),
+        video_processor=Qwen2VLVideoProcessor(**pixels, do_sample_frames=False, cap_pixels_per_frame=False),
         chat_template=CHAT_TEMPLATE,
     )
 

@@ -1,6 +1,7 @@
 """AdamW with warm-up and cosine decay."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -18,7 +19,7 @@ class AdamWCosine:
 
     lr: float
     total_steps: int
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: Sequence[float] = (0.9, 0.999)
     weight_decay: float = 0.0
     warmup_steps: int = 0
     final_lr_fraction: float = 0.0
@@ -33,7 +34,7 @@ class AdamWCosine:
             {"params": [p for p in trainable if p.ndim > 1], "weight_decay": self.weight_decay},
             {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        optimizer = AdamW([group for group in groups if group["params"]], lr=self.lr, betas=tuple(self.betas))
+        optimizer = AdamW([group for group in groups if group["params"]], lr=self.lr, betas=(self.betas[0], self.betas[1]))
         return optimizer, LambdaLR(optimizer, self._lr_fraction)
 
     def _lr_fraction(self, step: int) -> float:

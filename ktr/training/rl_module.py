@@ -40,9 +40,9 @@ class VideoRLModule(LightningModule):
     """Policy, reference and engine, and the step that trains the policy from its own rollouts.
 
     ``sampling`` is that of the training rollouts; ``validation_sampling`` maps a name (greedy, sampled) to how held-out
-    questions are answered. ``updates_per_rollout`` > 1 takes several optimizer steps on each batch of rollouts, with the
-    clip acting from the second on. ``seed``, the step and the question fix every draw, on any number of ranks. Where a
-    loss or gradient is not finite the step stops before the optimizer does; see ``stop_on_non_finite``.
+    questions are answered. ``updates_per_rollout`` > 1 takes several optimizer steps on each batch of rollouts, with
+    the clip acting from the second on. ``seed``, the step and the question fix every draw, on any number of ranks.
+    Where a loss or gradient is not finite the step stops before the optimizer acts; see ``stop_on_non_finite``.
     """
 
     def __init__(
@@ -236,9 +236,6 @@ class VideoRLModule(LightningModule):
         optimizer, schedule = self.optimizer_settings.build(self.policy)
         return [optimizer], [schedule]
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Leave prompts where they are: the policy moves what a pass needs."""
-        return batch
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The weights are saved beside, as a model folder; what else the next step depends on is this count."""

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import ktr.policy  # noqa: F401  # isort: skip  (before lightning, see ktr.policy.torchvision_ops)
-import torch
 from hydra.utils import get_class, instantiate
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
 from omegaconf import DictConfig

@@ -25,7 +25,7 @@ class StepClock:
         self._last = now
 
 
-def rollout_metrics(experiences: Sequence[Experience], max_tokens: int) -> dict[str, float]:
+def rollout_metrics(experiences: Sequence[Experience]) -> dict[str, float]:
     """Rewards and completions of a step's rollouts, means over completions; shares of groups that teach nothing."""
     completions = [completion for experience in experiences for completion in experience.group.completions]
     lengths = torch.tensor([len(completion.token_ids_T) for completion in completions], dtype=torch.float32)

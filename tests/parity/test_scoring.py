@@ -58,14 +58,20 @@ RAGGED = group_of([7, 12, 1, 9])
 def packed(policy: QwenVLPolicy, groups: Sequence[RolloutGroup], views: Sequence[View], **settings: Any):
     features = policy.encode_video([group.prompt for group in groups])
     seeds = range(3, 3 + len(groups))
-    return GroupScorer(**{"chunk_size": 16, **settings}).score_pass(policy, groups, features, views, seeds, entropy=True)
+    return GroupScorer(**{"chunk_size": 16, **settings}).score_pass(
+        policy, groups, features, views, seeds, entropy=True
+    )
 
 
-def plain(policy: QwenVLPolicy, twin: Qwen2_5_VLForConditionalGeneration, group: RolloutGroup, view: View, seed: int = 3,
-          temperature: float = 1.0) -> TokenScores:  # fmt: skip
-    return reference_scores(
-        twin, group, view, seed, policy.banned_ids, policy.black_patch_C, temperature, entropy=True
-    )  # fmt: skip
+def plain(
+    policy: QwenVLPolicy,
+    twin: Qwen2_5_VLForConditionalGeneration,
+    group: RolloutGroup,
+    view: View,
+    seed: int = 3,
+    temperature: float = 1.0,
+) -> TokenScores:
+    return reference_scores(twin, group, view, seed, policy.banned_ids, policy.black_patch_C, temperature, entropy=True)
 
 
 def assert_equal_scores(ours: TokenScores, theirs: TokenScores) -> None:
@@ -78,7 +84,9 @@ def gradients(module: torch.nn.Module, scores: Sequence[TokenScores]) -> dict[st
     """Of a fixed random weighting of all log-probs, so that every token matters differently."""
     module.zero_grad(set_to_none=True)
     generator = torch.Generator().manual_seed(9)
-    torch.stack([(s.logps_GT * torch.randn(s.logps_GT.shape, generator=generator)).sum() for s in scores]).sum().backward()
+    torch.stack(
+        [(s.logps_GT * torch.randn(s.logps_GT.shape, generator=generator)).sum() for s in scores]
+    ).sum().backward()
     return {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None and p.grad.any()}
 
 

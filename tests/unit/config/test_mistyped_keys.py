@@ -25,9 +25,9 @@ SLIPS = [
     (["attribution.signals.tmporal.order=reverse"], "tmporal", "attribution.signals.temporal"),
     (["+attribution.signals.tmporal.order=reverse"], "tmporal", "attribution.signals.temporal"),
     (["reward.weights.accurcy=2"], "accurcy", "reward.weights.accuracy"),
-    (["model.lora={r:8,lora_alhpa:16}"], "lora_alhpa", "lora_alpha"),
-    (["logger=wandb", "+logger.wandb.offine=true"], "offine", "offline"),
-    (["+callbacks.mine._target_=ktr.callbacks.throughput.Thruput"], "Thruput", "Throughput"),
+    (["model.lora={r:8,lora_alhpa:16}"], "lora_alhpa", "model.lora.lora_alpha"),
+    (["logger=wandb", "+logger.wandb.offine=true"], "offine", "logger.wandb.offline"),
+    (["+callbacks.mine._target_=ktr.callbacks.throughput.Thruput"], "Thruput", "ktr.callbacks.throughput.Throughput"),
     (["-m", "attribution=none,e,vett"], "vett", "vet"),
     (["-m", "seed=0,1", "trainer.max_setps=3"], "trainer.max_setps", "trainer.max_steps"),
     (["-m", "trainer.max_setps=2,3"], "trainer.max_setps", "trainer.max_steps"),
@@ -35,7 +35,9 @@ SLIPS = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "slip", "right"), SLIPS, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("arguments", "slip", "right"), SLIPS, ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_a_slip_is_named_with_the_nearest_right_word(arguments: list[str], slip: str, right: str):
     with pytest.raises(ConfigError) as caught:
         check_command_line("train", arguments)
@@ -69,7 +71,12 @@ def test_a_key_behind_an_interpolation_is_sent_to_where_it_stands():
 
 
 def test_what_is_right_passes():
-    for override in ("+trainer.gradient_clip_val=1.0", "optimizer.lr=1", "model.lora={r:8}", "attribution.signals.visual=null"):
+    for override in (
+        "+trainer.gradient_clip_val=1.0",
+        "optimizer.lr=1",
+        "model.lora={r:8}",
+        "attribution.signals.visual=null",
+    ):
         check_command_line("train", ["--cfg", "job", override])
 
 

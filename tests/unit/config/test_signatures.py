@@ -1,6 +1,7 @@
 """Signatures read from source are those that Python sees after importing."""
 
 import inspect
+import re
 import textwrap
 
 import pytest
@@ -9,14 +10,7 @@ from hydra.utils import get_object
 from ktr.config import CONF
 from ktr.signatures import names_in, signature_of
 
-TARGETS = sorted(
-    {
-        line.split("_target_:")[1].strip()
-        for file in CONF.rglob("*.yaml")
-        for line in file.read_text().splitlines()
-        if "_target_:" in line
-    }
-)
+TARGETS = sorted({target for file in CONF.rglob("*.yaml") for target in re.findall(r"_target_: ([\w.]+)", file.read_text())})
 
 
 @pytest.mark.parametrize("target", [*TARGETS, "peft.LoraConfig", "torch.optim.AdamW"])
@@ -24,7 +18,11 @@ def test_parameters_are_those_of_the_imported_object(target: str):
     signature = signature_of(target)
     assert signature is not None
     seen = inspect.signature(get_object(target)).parameters
-    named = [name for name, parameter in seen.items() if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)]
+    named = [
+        name
+        for name, parameter in seen.items()
+        if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+    ]
     assert list(signature.parameters) == named
     assert signature.open == any(parameter.kind is parameter.VAR_KEYWORD for parameter in seen.values())
 
@@ -33,7 +31,9 @@ def test_parameters_are_those_of_the_imported_object(target: str):
 def package(tmp_path, monkeypatch):
     """A package whose top module cannot be imported, only read."""
     (tmp_path / "parsed_only").mkdir()
-    (tmp_path / "parsed_only" / "__init__.py").write_text("raise RuntimeError('imported')\nfrom .inner import Exported as Out\n")
+    (tmp_path / "parsed_only" / "__init__.py").write_text(
+        "raise RuntimeError('imported')\nfrom .inner import Exported as Out\n"
+    )
     (tmp_path / "parsed_only" / "inner.py").write_text(
         textwrap.dedent(
             """
@@ -76,7 +76,9 @@ def test_nothing_is_imported_and_reexports_inheritance_and_fields_are_followed(p
 
 
 def test_an_alias_in_an_annotation_stands_for_its_choices(package: str):
-    assert "Literal['small', 'large']" in __import__("ast").unparse(signature_of(f"{package}.inner.Base").parameters["size"])
+    assert "Literal['small', 'large']" in __import__("ast").unparse(
+        signature_of(f"{package}.inner.Base").parameters["size"]
+    )
 
 
 @pytest.mark.parametrize("target", ["parsed_only.inner.Nothing", "parsed_only.nowhere.Thing", "no_such_package.Thing"])

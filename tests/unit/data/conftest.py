@@ -22,11 +22,12 @@ def gray_levels(num_frames: int) -> np.ndarray:
 
 @pytest.fixture
 def write_video() -> Callable[..., Path]:
-    """Writes an mp4 of ``num_frames`` uniformly gray frames, brighter and brighter, with its index first."""
+    """Writes ``num_frames`` uniformly gray frames, brighter and brighter; an mp4 has its index first."""
 
-    def write(path: Path, num_frames: int = 16, rate: int = 8) -> Path:
-        with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
-            stream = container.add_stream("libx264", rate=rate, options={"g": "4"})
+    def write(path: Path, num_frames: int = 16, rate: int = 8, codec: str = "libx264") -> Path:
+        options = {"movflags": "faststart"} if path.suffix == ".mp4" else {}
+        with av.open(str(path), "w", options=options) as container:
+            stream = container.add_stream(codec, rate=rate, options={"g": "4"})
             stream.width = stream.height = SIDE
             stream.pix_fmt = "yuv420p"
             for level in gray_levels(num_frames):

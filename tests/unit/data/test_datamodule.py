@@ -105,6 +105,15 @@ def test_a_checkpoint_of_other_data_or_another_seed_is_refused(make_data):
 
 def test_a_batch_that_the_ranks_cannot_share_is_refused(make_data, monkeypatch):
     data = make_data()
-    monkeypatch.setattr(data, "_share", lambda: Share(0, 3))
+    monkeypatch.setattr(data, "_share", lambda gather=None: Share(0, 3, gather))
     with pytest.raises(ConfigError, match=r"questions_per_step=2.*3 ranks"):
         data.train_dataloader()
+
+
+def test_the_state_of_the_data_module_alone_is_enough_to_go_on(make_data):
+    stopped, resumed = make_data(prefetch=False), make_data(prefetch=False)
+    batches = iter(stopped.train_dataloader())
+    next(batches)
+    resumed.load_state_dict(stopped.state_dict())
+    following = next(iter(resumed.train_dataloader()))
+    assert [prompt.question.id for prompt in following] == [prompt.question.id for prompt in next(batches)]

@@ -189,10 +189,10 @@ def test_validation_ranks_share_all_questions_in_equally_many_batches(make_quest
 
 
 def test_each_skip_is_a_line_with_stage_id_kind_and_reason(make_loader, tmp_path, caplog):
-    loader = make_loader(broken={4})
+    loader = make_loader(broken={QuestionOrder(20, 0)[1]})
     loader.skips = SkipLog(tmp_path / "new" / "skips.jsonl")
-    assert len(list(loader)) == 5
+    assert len(list(islice(loader, 3))) == 3
     (line,) = (tmp_path / "new" / "skips.jsonl").read_text().splitlines()
     skip = json.loads(line)
-    assert (skip["stage"], skip["id"], skip["kind"]) == ("train", "4", "CorruptMedia")
-    assert "4.mp4" in skip["reason"] and [record.levelname for record in caplog.records] == ["WARNING"]
+    assert (skip["stage"], skip["kind"]) == ("train", "CorruptMedia")
+    assert f"{skip['id']}.mp4" in skip["reason"] and [record.levelname for record in caplog.records] == ["WARNING"]

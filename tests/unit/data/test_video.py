@@ -8,9 +8,20 @@ import av
 import numpy as np
 import pytest
 
-from ktr.data.decode_worker import uniform_frame_indices
+from ktr.data.decode_worker import Rejected, check_complete, uniform_frame_indices
 from ktr.data.video import DecodedVideo, VideoReader, VideoSettings
 from ktr.errors import ConfigError, CorruptMedia, DecodeTimeout, MediaError, MissingMedia, NotAVideo, TooShortMedia
+
+
+@pytest.mark.parametrize(
+    ("total", "returned", "fps", "reason"),
+    [(9, 4, 8.0, "9 of the 10"), (10, 3, 8.0, "3 frames where 4"), (10, 4, 0.0, "frame rate")],
+)
+def test_fewer_frames_than_promised_or_asked_are_rejected(total, returned, fps, reason):
+    frames_FHWC = np.zeros((returned, 2, 2, 3), np.uint8)
+    header = {"indices": [0, 1, 2, 3], "fps": fps, "total": total}
+    with pytest.raises(Rejected, match=reason):
+        check_complete(header, frames_FHWC, 10, "decord")
 
 
 def levels(video: DecodedVideo) -> np.ndarray:
@@ -64,24 +75,32 @@ def test_a_short_video_gives_all_its_frames_with_the_last_repeated(reader, write
     np.testing.assert_array_equal(video.frames_FHWC[4], video.frames_FHWC[5])
 
 
+@pytest.mark.parametrize("backends", [("decord", "pyav"), ("pyav",), ("decord",)])
+def test_a_video_cut_between_two_frames_is_corrupt_with_every_backend(backends, write_video, tmp_path):
+    path = write_video(tmp_path / "a.mp4", num_frames=120)
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    path.write_bytes(path.read_bytes()[: packets[80].pos])
+    with av.open(str(path)) as container:  # it opens and reads without a complaint: only the number of frames is wrong
+        assert sum(1 for _ in container.decode(video=0)) == 80
+    reader = VideoReader(VideoSettings(8, 1024, 1024, backends=backends))
+    with pytest.raises(CorruptMedia, match=r"a\.mp4.*cut off"):
+        reader.read(path)
+    reader.close()
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mkv", "libx264"), ("webm", "libvpx-vp9"), ("avi", "mpeg4")])
+def test_other_containers_read_whole_and_are_corrupt_when_cut_off(suffix, codec, reader, write_video, tmp_path):
+    path = write_video(tmp_path / f"a.{suffix}", num_frames=40, codec=codec)
+    assert reader.read(path).frame_indices == tuple(uniform_frame_indices(40, 8))
+    with pytest.raises(CorruptMedia):
+        reader.read(truncate(path, 0.6))
+
+
 def truncate(path: Path, share: float) -> Path:
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
     return path
-
-
-@pytest.mark.parametrize("backends", [("decord", "pyav"), ("pyav",), ("decord",)])
-def test_a_video_truncated_after_its_index_is_corrupt_with_every_backend(backends, write_video, tmp_path):
-    path = write_video(tmp_path / "a.mp4", num_frames=120)
-    with av.open(str(path)) as container:
-        packets = [packet for packet in container.demux(video=0) if packet.size]
-    path.write_bytes(path.read_bytes()[: packets[80].pos])  # cut between two frames, as a broken-off copy may be
-    with av.open(str(path)) as container:  # it opens and reads without a complaint: only the number of frames is wrong
-        assert sum(1 for _ in container.decode(video=0)) == 80
-    reader = VideoReader(VideoSettings(8, 1024, 1024, backends=backends))
-    with pytest.raises(CorruptMedia, match=r"a\.mp4"):
-        reader.read(path)
-    reader.close()
 
 
 def make_missing(path: Path, write_video) -> None:
@@ -154,25 +173,28 @@ def make_wave(path: Path, write_video) -> None:
 def test_each_bad_file_has_its_own_error_and_the_next_file_still_reads(make, error, reader, write_video, tmp_path):
     bad, good = tmp_path / "bad.mp4", write_video(tmp_path / "good.mp4")
     make(bad, write_video)
+    reader.read(good)
+    worker = reader._worker
     with pytest.raises(MediaError) as caught:
         reader.read(bad)
     assert type(caught.value) is error
     assert caught.value.path == bad and str(bad) in str(caught.value)
     assert len(reader.read(good).frame_indices) == 8
+    assert reader._worker is worker, "a bad file must not cost the decoding process"
 
 
 def test_a_file_whose_decoding_hangs_times_out_and_the_next_file_still_reads(write_video, tmp_path):
     os.mkfifo(tmp_path / "hangs.mp4")  # to open a FIFO that nobody writes blocks for ever
     good = write_video(tmp_path / "good.mp4")
     reader = VideoReader(VideoSettings(8, 1024, 1024, decode_timeout_s=0.3))
-    reader.settings = VideoSettings(8, 1024, 1024, decode_timeout_s=30)
+    reader.settings = VideoSettings(8, 1024, 1024, decode_timeout_s=30.0)
     reader.read(good)
     stuck = reader._worker
     reader.settings = VideoSettings(8, 1024, 1024, decode_timeout_s=0.3)
     with pytest.raises(DecodeTimeout, match=r"hangs\.mp4.*0\.3 s"):
         reader.read(tmp_path / "hangs.mp4")
     assert stuck is not None and stuck.returncode is not None, "the stuck process must be gone"
-    reader.settings = VideoSettings(8, 1024, 1024, decode_timeout_s=30)
+    reader.settings = VideoSettings(8, 1024, 1024, decode_timeout_s=30.0)
     assert len(reader.read(good).frame_indices) == 8
     reader.close()
 
@@ -208,11 +230,9 @@ def test_the_decoding_process_ends_with_its_reader(write_video, tmp_path):
         {"min_frames": 0},
         {"min_frames": 9},
         {"min_pixels": 2000},
-        {"decode_timeout_s": 0},
+        {"decode_timeout_s": 0.0},
         {"backends": ()},
         {"backends": ("opencv",)},
-        {"sampling": "random"},
-        {"shuffle_granularity": "second"},
     ],
 )
 def test_settings_that_cannot_work_are_refused_by_name(wrong):

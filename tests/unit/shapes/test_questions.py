@@ -112,16 +112,16 @@ def test_the_kinds_are_sorted_into_temporal_and_appearance():
 @pytest.mark.parametrize("multiple_choice", [False, True])
 def test_chance_is_what_a_blind_guess_of_the_right_sort_gets(kind, multiple_choice):
     """The best constant answer gets no more than sampling error above chance, so that the world has no shortcut."""
-    asked = [question for _, question in questions(kind, 800, multiple_choice)]
+    asked = [question for _, question in questions(kind, 300, multiple_choice)]
     expected = float(np.mean([chance(question) for question in asked]))
     best = max(np.mean([question.answer == word for question in asked]) for word in {q.answer for q in asked})
-    assert abs(best - expected) < 0.06
+    assert abs(best - expected) < 0.1
 
 
 def test_every_kind_and_problem_type_is_drawn_at_its_share():
-    drawn = [draw_example((7, i), WORLD, Mixture(observer=Observer())).question for i in range(1500)]
+    drawn = [draw_example((7, i), WORLD, Mixture(observer=Observer())).question for i in range(400)]
     for kind, share in KIND_SHARES.items():
-        assert abs(np.mean([question.kind == kind for question in drawn]) - share) < 0.03
+        assert abs(np.mean([question.kind == kind for question in drawn]) - share) < 0.06
     assert {question.problem_type for question in drawn} == {"free-form", "numerical", "multiple choice"}
 
 

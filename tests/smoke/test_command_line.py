@@ -1,0 +1,59 @@
+"""The programs as a user starts them: what a wrong command line says, and what a right one prints."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parents[2]
+# Runs a program and writes, last on stderr, whether any heavy package was imported on the way.
+WATCHED = """
+import atexit, runpy, sys
+heavy = ("torch", "lightning", "transformers", "peft", "av", "wandb")
+atexit.register(lambda: sys.stderr.write("imported: " + ",".join(m for m in heavy if m in sys.modules) + "\\n"))
+sys.argv = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+
+
+def ktr(program: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-c", WATCHED, f"ktr.{program}", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=120)
+
+
+@pytest.mark.parametrize("arguments", [["trainer.max_setps=3"], ["-m", "seed=0,1", "trainer.max_setps=3"]])
+def test_a_mistyped_key_is_one_line_and_exit_code_2_before_any_heavy_import_or_file(arguments: list[str], tmp_path: Path):
+    done = ktr("train", *arguments, folder=tmp_path)
+    message, imported = done.stderr.splitlines()
+    assert done.returncode == 2 and done.stdout == ""
+    assert "trainer.max_setps" in message and "did you mean trainer.max_steps?" in message
+    assert imported == "imported: "
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_real_run_without_its_weights_says_what_is_missing_before_any_work(tmp_path: Path):
+    done = ktr("train", "+experiment=vet_64f", folder=tmp_path)
+    message, imported = done.stderr.splitlines()
+    assert done.returncode == 2 and imported == "imported: "
+    assert "models/Qwen2.5-VL-7B-COT-SFT" in message and "hf download" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_config_of_the_paper_s_run_prints_resolved(tmp_path: Path):
+    done = ktr("train", "+experiment=vet_64f", "--cfg", "job", "--resolve", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "${" not in done.stdout and "???" not in done.stdout
+    config = yaml.safe_load(done.stdout)
+    assert config["paths"]["run_dir"] == "runs/vet_64f/video_ktr-vet-64f-s0"
+    assert config["attribution"]["signals"].keys() == {"visual", "entropy", "temporal"}
+    assert config["video"]["num_frames"] == 64 and config["name"] == "video_ktr-vet-64f-s0"
+
+
+@pytest.mark.parametrize("program", ["train", "evaluate", "attribute"])
+def test_help_and_config_of_every_program(program: str, tmp_path: Path):
+    assert "num_frames" in ktr(program, "--cfg", "job", folder=tmp_path).stdout
+    assert "attribution" in ktr(program, "--help", folder=tmp_path).stdout

@@ -1,0 +1,147 @@
+"""Every file of conf/ composes and instantiates, and the compositions are what their names say."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hydra.utils import instantiate
+
+from ktr.config import CONF, check_command_line, compose, require_paths
+from ktr.errors import ConfigError, MissingData, MissingModel
+
+EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
+REAL = [name for name in EXPERIMENTS if "shapes" not in name]
+GROUPS = {
+    folder.relative_to(CONF).as_posix(): sorted(file.stem for file in folder.glob("*.yaml"))
+    for folder in CONF.iterdir()
+    if folder.is_dir() and folder.name != "experiment"
+}
+GROUPS["algorithm"].remove("policy_gradient")  # what algorithms share, no algorithm
+ROWS_OF_THE_PAPER = {
+    "none": None, "e": {"entropy"}, "v": {"visual"}, "t": {"temporal"}, "ve": {"visual", "entropy"},
+    "vt": {"visual", "temporal"}, "et": {"entropy", "temporal"}, "vet": {"visual", "entropy", "temporal"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("turn", range(max(map(len, GROUPS.values()))))
+def test_every_choice_of_every_group_composes(turn: int):
+    """In turn n each group takes its n-th file: together the turns take all of them."""
+    compose("train", [f"{group}={choices[turn % len(choices)]}" for group, choices in GROUPS.items()])
+
+
+@pytest.mark.parametrize("program", ["train", "evaluate", "attribute"])
+def test_every_program_composes(program: str):
+    config = compose(program)
+    assert f"-{config.video.num_frames}f-" in config.name and config.paths.run_dir.endswith(config.name)
+
+
+@pytest.mark.parametrize(
+    "group", ["advantage", "attribution", "callbacks", "logger", "loss", "optimizer", "prompt", "reward"]
+)
+def test_leaves_without_weights_instantiate(group: str, tmp_path: Path):
+    for file in sorted((CONF / group).glob("*.yaml")):
+        config = compose("train", [f"{group}={file.stem}", f"paths.runs={tmp_path}"])
+        instantiate(config[group])
+
+
+@pytest.mark.parametrize("group", ["sampling", "scorer", "selection", "trainer", "video"])
+def test_settings_instantiate_as_configured(group: str, tmp_path: Path):
+    on_cpu = ["trainer.accelerator=cpu", "trainer.devices=1", "trainer.precision=32-true"]
+    for file in sorted((CONF / group).glob("*.yaml")):
+        config = compose("train", [f"{group}={file.stem}", f"paths.runs={tmp_path}", *on_cpu])
+        made = instantiate(config[group])
+        assert {
+            "sampling": "num_completions",
+            "scorer": "temperature",
+            "selection": "ratio",
+            "video": "num_frames",
+        }.get(group, "max_steps") in dir(made)
+
+
+@pytest.mark.parametrize(("row", "signals"), ROWS_OF_THE_PAPER.items())
+def test_a_row_of_the_paper_is_its_signals(row: str, signals: set[str] | None):
+    weighting = instantiate(compose("train", [f"attribution={row}"]).attribution)
+    views = {type(view).__name__ for view in weighting.required_views("video")}
+    assert getattr(weighting, "signals", {}).keys() == (signals or set())
+    assert views == {
+        {"visual": "MaskedVideo", "temporal": "ShuffledFrames"}[s] for s in (signals or set()) - {"entropy"}
+    }
+
+
+def test_the_command_line_wins_over_what_an_algorithm_implies():
+    assert compose("train", ["algorithm=grpo"]).attribution._target_.endswith("Uniform")
+    assert set(compose("train", ["algorithm=video_ktr"]).attribution.signals) == {"visual", "entropy", "temporal"}
+    assert set(compose("train", ["algorithm=video_ktr", "attribution=e"]).attribution.signals) == {"entropy"}
+    assert set(compose("train", ["+experiment=vet_32f", "attribution=t"]).attribution.signals) == {"temporal"}
+
+
+def test_grpo_and_video_ktr_without_signals_are_one_composition():
+    grpo, ktr = compose("train", ["algorithm=grpo", "name=n"]), compose("train", ["attribution=none", "name=n"])
+    grpo.labels = ktr.labels
+    assert grpo == ktr
+
+
+@pytest.mark.parametrize("frames", [16, 32, 64])
+def test_frames_reach_the_reader_and_the_world(frames: int):
+    config = compose("train", [f"video.num_frames={frames}"])
+    assert config.encoder.reader.settings.num_frames == config.data.train.world.num_frames == frames
+
+
+def test_shuffling_keeps_patches_whole_in_the_world_and_moves_frames_in_the_paper():
+    assert compose("train").attribution.signals.temporal.granularity == "temporal_patch"
+    paper = compose("train", ["+experiment=vet_16f"])
+    assert paper.attribution.signals.temporal.granularity == "frame"
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_experiments_have_the_released_settings(name: str):
+    config = compose("train", [f"+experiment={name}"])
+    sampling = config.sampling
+    assert (sampling.num_completions, sampling.max_tokens, sampling.temperature, sampling.top_p) == (8, 768, 1.0, 0.95)
+    assert config.encoder.max_prompt_tokens == 16384 and config.video.max_pixels == 128 * 28 * 28
+    assert (config.loss.beta, config.optimizer.weight_decay, config.optimizer.max_grad_norm) == (0.04, 0.01, 5.0)
+    assert config.optimizer.lr == (1e-6 if "grpo" in name else 2e-6)
+    assert "length" in config.reward.rewards
+    frames = name.rpartition("_")[2].removesuffix("f")
+    assert not frames.isdigit() or config.video.num_frames == int(frames)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_experiments_instantiate_on_a_shrunken_model(name: str, tiny_model: Path, rows: Path, tmp_path: Path):
+    from ktr.training.run import build_module
+
+    overrides = [f"+experiment={name}", f"model.path={tiny_model}", "model.dtype=float32", f"paths.runs={tmp_path}"]
+    for part in ("train", "validation"):
+        overrides += [f"data.{part}.annotations={rows}/rows.json", f"data.{part}.media_root={rows}"]
+    (config,) = check_command_line("train", overrides)
+    encoder = instantiate(config.encoder)
+    module = build_module(config, instantiate(config.model))
+    data = instantiate(config.data, encode=encoder.encode)
+    assert module.loss.needs_reference and len(data.train) == 4
+    assert encoder.encode(data.train[0]).num_tokens <= 16384
+
+
+def test_a_missing_model_is_named_with_the_way_to_get_it(tmp_path: Path):
+    config = compose("train", ["+experiment=vet_32f", f"paths.models={tmp_path}"])
+    with pytest.raises(MissingModel, match=r"Qwen2\.5-VL-7B-COT-SFT.* hf download .*model\.path"):
+        require_paths(config)
+
+
+def test_missing_data_is_named_with_the_way_to_get_it(tmp_path: Path, tiny_model: Path):
+    config = compose(
+        "train", ["+experiment=vet_32f", "data=video_r1_260k", f"model.path={tiny_model}", f"paths.data={tmp_path}"]
+    )
+    with pytest.raises(
+        MissingData, match=r"data\.train\.annotations=.*260k\.json does not exist\. Get it: hf download"
+    ):
+        require_paths(config)
+
+
+def test_a_value_that_must_be_given_is_asked_for(monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(ConfigError, match=r"model\.path has no value"):
+        compose("train", ["model.path=???"])
+
+
+def test_nothing_in_conf_names_a_machine():
+    for file in CONF.rglob("*.yaml"):
+        assert not any(part in file.read_text() for part in (": /", "=/", os.path.expanduser("~") + "/"))

@@ -1,0 +1,71 @@
+"""Runs of different command lines have different, readable names; a finished run's folder is never taken again."""
+
+from pathlib import Path
+
+import pytest
+
+from ktr.config import check_command_line, compose
+from ktr.errors import ConfigError
+
+
+def name(*overrides: str) -> str:
+    return compose("train", overrides).name
+
+
+def test_a_name_says_algorithm_signals_frames_and_seed():
+    assert name() == "video_ktr-vet-16f-s0"
+    assert name("algorithm=grpo", "seed=1") == "grpo-none-16f-s1"
+    assert name("attribution=vt", "video.num_frames=32") == "video_ktr-vt-32f-s0"
+
+
+def test_other_overrides_follow_in_any_order_and_can_be_folder_names():
+    overrides = ["trainer.max_steps=2", "selection.ratio=0.3", "trainer=ddp", "model.freeze=[vision,merger]"]
+    assert name(*overrides) == name(*reversed(overrides))
+    assert name(*overrides) == "video_ktr-vet-16f-s0-freezevision_merger-ratio0.3-max_steps2-ddp"
+
+
+def test_of_a_path_the_name_has_the_last_part_and_no_name_is_too_long_for_a_folder():
+    assert name("model.path=/some/where/step-000040/") == "video_ktr-vet-16f-s0-pathstep-000040"
+    long, longer = (name(f"prompt.instruction={'x' * n}") for n in (300, 301))
+    assert len(long) == len(longer) == 120 and long != longer
+
+
+def test_where_a_run_writes_and_what_it_shows_is_no_part_of_its_name():
+    assert name("paths.runs=/elsewhere", "logger=tensorboard", "callbacks=none", "resume=false") == name()
+
+
+def test_the_rows_of_the_paper_make_eight_runs():
+    jobs = check_command_line("train", ["--cfg", "job", "-m", "attribution=none,e,v,t,vt,et,ve,vet"])
+    assert [job.paths.folder for job in jobs] == [
+        f"video_ktr-{row}-16f-s0" for row in ("none", "e", "v", "t", "vt", "et", "ve", "vet")
+    ]
+
+
+def test_an_experiment_gathers_its_runs():
+    assert compose("train", ["+experiment=vet_32f"]).paths.folder == "vet_32f/video_ktr-vet-32f-s0"
+
+
+def test_two_jobs_of_one_name_are_refused():
+    with pytest.raises(ConfigError, match="2 jobs would share the folder mine"):
+        check_command_line("train", ["--cfg", "job", "-m", "seed=0,1", "name=mine"])
+
+
+@pytest.mark.parametrize(
+    ("left_behind", "resume", "folder"),
+    [
+        ([], True, "run"),
+        (["run/metrics.csv"], True, "run"),  # killed: goes on there
+        (["run/summary.json"], True, "run-2"),
+        (["run/summary.json", "run-2/summary.json"], True, "run-3"),
+        (["run/summary.json", "run-2/metrics.csv"], True, "run-2"),
+        (["run/metrics.csv"], False, "run-2"),
+    ],
+)
+def test_a_finished_folder_is_taken_and_an_unfinished_one_goes_on(
+    tmp_path: Path, left_behind, resume: bool, folder: str
+):
+    for path in left_behind:
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+    config = compose("train", ["name=run", f"paths.runs={tmp_path}", f"resume={resume}"])
+    assert config.paths.run_dir == f"{tmp_path}/{folder}"

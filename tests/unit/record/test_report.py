@@ -1,0 +1,151 @@
+"""report.html: builds for every kind of run, carries everything in itself, and takes no text for markup."""
+
+import re
+
+import pytest
+import torch
+
+from ktr.analysis import palette
+from ktr.analysis.filmstrip import HEIGHT, filmstrip
+from ktr.analysis.markup import Markup, element
+from ktr.analysis.report import write_report
+from ktr.analysis.shown_completions import choose_questions
+from ktr.analysis.token_html import tokens_html
+from ktr.analysis.token_records import append_records
+from ktr.errors import MissingData
+from ktr.report import main
+
+from .conftest import make_records
+
+ALL = ("entropy", "visual", "temporal")
+SECTIONS = {
+    "Accuracy before and after",
+    "Training",
+    "What the signals select",
+    "Signals against ground truth",
+    "Completions",
+    "Interventions",
+    "Throughput",
+    "Record of the run",
+}
+
+
+@pytest.mark.parametrize(
+    ("signals", "truth", "missing"),
+    [
+        (ALL, True, set()),
+        (ALL, False, {"Signals against ground truth"}),
+        (("entropy",), True, set()),
+        ((), False, {"What the signals select", "Signals against ground truth"}),
+    ],
+    ids=["three signals", "no ground truth", "one signal", "no signal"],
+)
+def test_a_report_shows_what_its_run_has_and_nothing_else(make_run, signals, truth, missing):
+    page = write_report(make_run(signals, truth)).read_text()
+    assert set(re.findall(r"<h2>(.*?)</h2>", page)) == SECTIONS - missing
+
+
+def test_a_report_is_self_contained_and_takes_no_text_for_markup(make_run):
+    page = write_report(make_run(ALL, truth=True)).read_text()
+    sources = re.findall(r"""(?:src|href)="(.{22})""", page)
+    assert sources and set(sources) == {"data:image/png;base64,"}
+    assert not re.search(r"<script|<link|@import|url\(|https?:", page)
+    assert "&lt;i&gt;q1&lt;/i&gt;" in page and "<i>q1" not in page  # the question
+    assert "red &amp; &lt;blue&gt;" in page and "<blue>" not in page  # the answer
+    assert "&lt;b&gt;&amp;" in page and "<b>&" not in page  # a token
+    assert "&lt;/pre&gt;&lt;script&gt;" in page  # the config
+
+
+def test_a_report_needs_the_run_folder_alone(make_run, tmp_path):
+    run_dir = make_run(ALL, truth=True)
+    first = write_report(run_dir).read_bytes()
+    moved = tmp_path / "elsewhere" / run_dir.name
+    moved.parent.mkdir()
+    run_dir.rename(moved)
+    assert write_report(moved).read_bytes() == first
+
+
+def test_a_run_that_was_cut_off_has_a_report(make_run):
+    run_dir = make_run(ALL)
+    (run_dir / "summary.json").unlink()
+    assert "Accuracy before and after" not in write_report(run_dir).read_text()
+
+
+def test_a_folder_without_a_run_is_refused_by_name(tmp_path, capsys):
+    with pytest.raises(MissingData, match=r"metrics\.csv"):
+        write_report(tmp_path)
+    assert main([str(tmp_path)]) == 1
+    assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_the_command_prints_the_path_of_each_report(make_run, capsys):
+    run_dir = make_run()
+    assert main([str(run_dir)]) == 0
+    assert capsys.readouterr().out == f"{run_dir / 'report.html'}\n"
+
+
+def test_each_signal_has_its_own_fixed_colour():
+    colors = palette.signal_colors(["temporal", "entropy", "visual", "other"])
+    assert colors == palette.SIGNALS | {"other": palette.OTHER_SIGNALS[0]}
+    assert len(set(colors.values())) == 4
+    assert palette.tint("#ff8000", 0.5) == "rgba(255,128,0,0.5)"
+
+
+def spans_of(record):
+    return re.findall(r"<span.*?</span>", tokens_html(record), flags=re.DOTALL)
+
+
+def test_a_token_wears_the_colours_of_exactly_the_signals_that_select_it():
+    spans = spans_of(make_records(ALL, 1, with_roles=True)[0])
+    tints = {signal: palette.tint(color, 0.32) for signal, color in palette.SIGNALS.items()}
+    wearing = [{signal for signal, tint in tints.items() if tint in span} for span in spans]
+    assert wearing == [{"entropy", "visual"}, set(ALL), set(), {"temporal"}, set(), set(), set()]
+
+
+def test_a_token_is_underlined_by_its_true_role_and_tells_its_scores():
+    spans = spans_of(make_records(ALL, 1, with_roles=True)[0])
+    underlined = [re.search(r"border-bottom:2px solid (#\w+)", span) for span in spans]
+    expected = ["decision", "order_motion", None, "order_motion", None, "appearance", None]
+    assert [match and match.group(1) for match in underlined] == [role and palette.ROLES[role] for role in expected]
+    assert re.search(r"visual 1\.\d{3} · selected", spans[0]) and "truth: order or motion" in spans[1]
+
+
+def test_shown_questions_take_turns_over_categories_with_best_and_worst_answer():
+    records = [
+        {**record, "category": category}
+        for name, category in (("a", "nth"), ("b", "nth"), ("c", "color"))
+        for record in make_records((), 1, with_roles=False, name=name)
+    ]
+    chosen = choose_questions(records, limit=2)
+    assert [group[0]["question"] for group in chosen] == ["a", "c"]
+    assert [record["reward"] for record in chosen[0]] == [2, 1]
+
+
+def test_training_shows_first_what_was_learned_from(make_run):
+    run_dir = make_run(ALL)
+    for name in "abc":
+        append_records(run_dir / "rollouts.jsonl", make_records((), 9, with_roles=False, name=name))
+    append_records(run_dir / "rollouts.jsonl", make_records(ALL, 9, with_roles=False, name="learned"))
+    page = write_report(run_dir).read_text()
+    assert 0 < page.index("&gt;learned&lt;") < page.index("&gt;a&lt;") and "&gt;c&lt;" not in page
+
+
+def test_strings_are_escaped_and_markup_is_not():
+    assert (
+        element("p", "<&>", Markup("<b>"), ["x", Markup("<i>")], class_='"')
+        == '<p class="&quot;">&lt;&amp;&gt;<b>x<i></p>'
+    )
+
+
+def test_a_filmstrip_puts_the_frames_side_by_side():
+    frames_FHWC = torch.full((3, 36, 72, 3), 9, dtype=torch.uint8).numpy()
+    strip = filmstrip(frames_FHWC)
+    assert strip.shape == (HEIGHT, 3 * 144 + 2 * 3, 3)
+    assert (strip[:, 144:147] == 255).all() and (strip[:, :144] == 9).all()
+
+
+def test_the_last_training_step_is_the_one_that_is_shown(make_run):
+    run_dir = make_run(num_steps=4)
+    append_records(run_dir / "rollouts.jsonl", make_records((), 9, with_roles=False, name="latest"))
+    page = write_report(run_dir).read_text()
+    assert "Training, step 9" in page and "&gt;latest&lt;" in page and "&gt;q1&lt;" not in page

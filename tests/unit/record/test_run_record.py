@@ -1,0 +1,72 @@
+"""config.yaml, record.json and summary.json: what a run was."""
+
+import json
+import subprocess
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from ktr.callbacks.run_record import OUTCOMES, collect_record, git_state, read_json, start_run, write_summary
+
+CONFIG = OmegaConf.create({"seed": 7, "copy": "${seed}"})
+
+
+def test_the_record_names_versions_machine_seed_and_command():
+    record = collect_record(seed=7, argv=["train", "seed=7"])
+    assert record["seed"] == 7 and record["argv"] == ["train", "seed=7"]
+    assert record["packages"]["torch"] == torch.__version__
+    assert record["machine"]["torch_threads"] == torch.get_num_threads() and record["machine"]["cpu"]
+    assert {"python", "platform", "git", "started"} <= set(record)
+    assert json.loads(json.dumps(record)) == record
+
+
+def test_config_is_kept_resolved(tmp_path):
+    start_run(tmp_path, CONFIG, seed=7)
+    assert OmegaConf.load(tmp_path / "config.yaml") == {"seed": 7, "copy": 7}
+    assert read_json(tmp_path / "record.json")["seed"] == 7
+
+
+def test_outside_git_there_is_no_state(tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert git_state(tmp_path) is None
+    monkeypatch.setenv("PATH", "")
+    assert git_state(tmp_path) is None
+
+
+def test_the_commit_and_uncommitted_changes_are_recorded(tmp_path):
+    def git(*arguments):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        command = ["git", "-C", str(tmp_path), *identity, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init")
+    (tmp_path / "file").write_text("one")
+    git("add", "file")
+    git("commit", "-m", "one")
+    assert git_state(tmp_path) == {"commit": git("rev-parse", "HEAD"), "dirty": False}
+    (tmp_path / "file").write_text("two")
+    assert git_state(tmp_path) == {"commit": git("rev-parse", "HEAD"), "dirty": True}
+
+
+def test_a_fresh_run_removes_what_an_earlier_one_left(tmp_path):
+    for name in OUTCOMES:
+        (tmp_path / name).write_text("old")
+    start_run(tmp_path, CONFIG, seed=7)
+    assert not any((tmp_path / name).exists() for name in OUTCOMES)
+
+
+def test_a_resumed_run_keeps_them_and_its_first_record(tmp_path):
+    first = start_run(tmp_path, CONFIG, seed=7)
+    (tmp_path / "metrics.csv").write_text("kept")
+    resumed = start_run(tmp_path, CONFIG, seed=7, resume=True)
+    assert (tmp_path / "metrics.csv").read_text() == "kept"
+    assert resumed["started"] == first["started"] and len(resumed["resumed"]) == 1
+    assert len(start_run(tmp_path, CONFIG, seed=7, resume=True)["resumed"]) == 2
+
+
+def test_a_summary_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    write_summary(tmp_path, {"accuracy": 0.5})
+    with pytest.raises(TypeError):
+        write_summary(tmp_path, {"accuracy": object()})
+    assert read_json(tmp_path / "summary.json") == {"accuracy": 0.5}

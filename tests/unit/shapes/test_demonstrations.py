@@ -1,0 +1,104 @@
+"""Laws of supervised training's parts: what is imitated, how words are weighted, when the video is hidden."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from ktr.attribution.views import Factual, MaskedVideo
+from ktr.errors import KtrError
+from ktr.shapes.alignment import patch_words
+from ktr.shapes.example import Mixture, draw_example
+from ktr.shapes.observer import Observer
+from ktr.shapes.tokenizer import build_tokenizer
+from ktr.shapes.world import WorldSettings
+from ktr.training.demonstrations import Demonstrations
+from ktr.training.view_dropout import ViewDropout
+from ktr.types import PromptInputs, VideoQuestion
+
+SPACED = "<think> {reasoning} </think> <answer> {answer} </answer>"
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return build_tokenizer()
+
+
+def question(reasoning: str | None, answer: str, **extra) -> VideoQuestion:
+    return VideoQuestion("7", "which ?", "free-form", answer, Path("a.mp4"), reasoning=reasoning, extra=extra)
+
+
+def prompt(asked: VideoQuestion) -> PromptInputs:
+    return PromptInputs(asked, torch.zeros(1).long(), torch.zeros(3, 1).long(), torch.zeros(4, 1), (1, 2, 2))
+
+
+def test_the_completion_is_reasoning_answer_and_end(tokenizer):
+    group = Demonstrations(SPACED).group(prompt(question("green circle .", "circle")), tokenizer)
+    (completion,) = group.completions
+    assert tokenizer.decode(completion.token_ids_T) == (
+        "<think> green circle . </think> <answer> circle </answer> <|im_end|>"
+    )
+    assert bool(group.completion_mask_GT.all())
+
+
+def test_no_reasoning_is_an_empty_thought(tokenizer):
+    (completion,) = Demonstrations(SPACED).group(prompt(question(None, "circle")), tokenizer).completions
+    assert completion.text.split() == ["<think>", "</think>", "<answer>", "circle", "</answer>"]
+
+
+def test_each_token_has_the_weight_of_its_word(tokenizer):
+    roles = ["nothing", "order_motion", "appearance", "nothing", "nothing"]
+    asked = question("green circle .", "circle", process_roles=roles)
+    weights = Demonstrations(SPACED, {"appearance": 3.0, "answer": 5.0}).weights(asked, tokenizer)
+    assert weights.tolist() == [1, 1, 3, 1, 1, 1, 5, 1, 1]
+
+
+def test_without_role_weights_every_token_counts_alike_and_no_roles_are_needed(tokenizer):
+    demonstrations = Demonstrations()
+    asked = question("green circle .", "circle")
+    weights = demonstrations.weights(asked, tokenizer)
+    (completion,) = demonstrations.group(prompt(asked), tokenizer).completions
+    assert weights.tolist() == [1.0] * len(completion.token_ids_T)
+
+
+def test_roles_that_do_not_fit_the_words_are_refused(tokenizer):
+    asked = question("green circle .", "circle", process_roles=["nothing"])
+    with pytest.raises(KtrError, match="question 7: process_roles names 1 roles for 5 words"):
+        Demonstrations(SPACED, {"answer": 3.0}).weights(asked, tokenizer)
+
+
+def test_every_trace_of_the_world_can_be_weighted(tokenizer):
+    demonstrations = Demonstrations(SPACED, {"order_motion": 3.0, "answer": 3.0})
+    for index in range(60):
+        example = draw_example((1, index), WorldSettings(), Mixture(observer=Observer()))
+        asked = question(
+            " ".join(word.text for word in example.trace), example.answer, process_roles=list(example.process_roles)
+        )
+        weights = demonstrations.weights(asked, tokenizer)
+        heavy = 1 + sum(role == "order_motion" for role in example.process_roles)
+        assert int((weights == 3).sum()) == heavy
+
+
+def test_views_are_dropped_at_their_rate_and_evenly():
+    views = (MaskedVideo("zero"), MaskedVideo("drop"))
+    dropout = ViewDropout(views, rate=0.4)
+    generator = torch.Generator().manual_seed(0)
+    drawn = [dropout.draw(generator) for _ in range(2000)]
+    assert abs(drawn.count(Factual()) / 2000 - 0.6) < 0.04
+    for view in views:
+        assert abs(drawn.count(view) / 2000 - 0.2) < 0.04
+    assert ViewDropout(views, 0.0).draw(generator) == Factual()
+    with pytest.raises(ValueError, match="rate"):
+        ViewDropout(views, 1.5)
+
+
+def test_a_patch_is_aligned_with_what_it_shows():
+    scene = [{"color": "red", "shape": "circle", "direction": "left"}, {"color": "blue", "shape": "cross", "direction": "up"}]
+    assert patch_words(scene, num_patches=6, max_events=3) == [
+        ("red", "circle", "right"),
+        ("red", "circle", "left"),
+        ("blue", "cross", "down"),
+        ("blue", "cross", "up"),
+        ("nothing", "nothing", "nothing"),
+        ("nothing", "nothing", "nothing"),
+    ]

@@ -1,0 +1,196 @@
+"""Laws of the training step."""
+
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+
+from ktr.algorithm.weighting import KeyTokens, Uniform
+from ktr.attribution.selection import TopRatio
+from ktr.attribution.signals import EntropySignal
+from ktr.attribution.views import Factual
+from ktr.errors import NonFiniteError
+from ktr.rewards.composite import CompositeReward
+from ktr.types import PromptInputs
+from tests.tiny_policy import random_prompt
+from tests.unit.training.conftest import MakeModule, fit, key_tokens
+
+
+class Losses(Callback):
+    """Collects what each step returns."""
+
+    def __init__(self) -> None:
+        self.outputs: list[dict[str, Any]] = []
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.outputs.append(outputs)
+
+
+def outputs_of(module, **settings) -> list[dict[str, Any]]:
+    losses = Losses()
+    fit(module, callbacks=[losses], **settings)
+    return losses.outputs
+
+
+def equal_weights(a, b) -> bool:
+    pairs = zip(a.policy.named_weights(), b.policy.named_weights(), strict=True)
+    return all(torch.equal(x, y) for (_, x), (_, y) in pairs)
+
+
+def test_no_signals_and_uniform_weights_are_the_same_run_to_the_bit(make_module: MakeModule):
+    a, b = make_module(KeyTokens({}, TopRatio())), make_module(Uniform())
+    losses_a = [out["loss"] for out in outputs_of(a)]
+    losses_b = [out["loss"] for out in outputs_of(b)]
+    assert torch.equal(torch.stack(losses_a), torch.stack(losses_b))
+    assert equal_weights(a, b)
+
+
+def test_key_tokens_at_ratio_one_are_plain_grpo_to_the_bit(make_module: MakeModule):
+    a, b = make_module(key_tokens(ratio=1.0)), make_module(Uniform())
+    outputs_of(a), outputs_of(b)
+    assert equal_weights(a, b)
+
+
+def test_key_tokens_below_one_are_another_run(make_module: MakeModule):
+    a, b = make_module(key_tokens(ratio=0.2)), make_module(Uniform())
+    outputs_of(a), outputs_of(b)
+    assert not equal_weights(a, b)
+
+
+def test_a_run_without_callbacks_is_the_same_to_the_bit(make_module: MakeModule):
+    observed, alone = make_module(key_tokens()), make_module(key_tokens())
+    outputs_of(observed)
+    fit(alone)
+    assert equal_weights(observed, alone)
+
+
+def test_rows_of_any_size_give_the_same_gradient(make_module: MakeModule):
+    """Groups packed together or one at a time; the tower's gradient gathers over rows."""
+    together, apart = make_module(key_tokens(), lr=1e-2), make_module(key_tokens(), lr=1e-2, max_tokens_per_pass=1)
+    gradients = []
+    for module in (together, apart):
+        module.optimizer_settings = type(module.optimizer_settings)(lr=0.0, total_steps=2)
+        fit(module, num_steps=1)
+        gradients.append(torch.cat([p.grad.flatten() for p in module.policy.parameters() if p.grad is not None]))
+    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-6, rtol=1e-4)
+
+
+def test_the_step_makes_better_paid_completions_likelier(make_module: MakeModule):
+    """The sign of the advantage: after a step along the gradient, Σ A·logp of the same completions has grown."""
+    module = make_module(lr=1e-4)
+    (out,) = outputs_of(module, num_steps=1)
+    learned = out["learned"]
+    module.policy.eval()
+    groups = [e.group for e in learned.experiences]
+    features = module.policy.encode_video([g.prompt for g in groups])
+    after = module.scorer.score(module.policy, groups, features, Factual(), [0] * len(groups))
+    gain = sum(
+        (e.advantages_G[:, None] * (new.logps_GT - learned.factual[i].logps_GT)).sum()
+        for i, (e, new) in enumerate(zip(learned.experiences, after, strict=True))
+    )
+    assert gain > 0
+
+
+def test_only_the_completions_tokens_move_the_loss(make_module: MakeModule):
+    """Weights, selections and scores vanish off the completion mask."""
+    for out in outputs_of(make_module(key_tokens())):
+        for i, experience in enumerate(out["learned"].experiences):
+            padding = ~experience.group.completion_mask_GT
+            weights = out["learned"].weights[i]
+            assert not weights.weights_GT[padding].any()
+            assert not any(selected[padding].any() for selected in weights.selections.values())
+
+
+class EqualReward:
+    name = "equal"
+
+    def __call__(self, group):
+        return torch.ones(len(group.completions))
+
+
+def count_calls(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[Any]:
+    calls: list[Any] = []
+    original = getattr(owner, name)
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        calls.append((args, kwargs))
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, counted)
+    return calls
+
+
+def test_the_tower_runs_once_per_step_with_all_signals_on(make_module: MakeModule, monkeypatch):
+    module = make_module(key_tokens())
+    calls = count_calls(monkeypatch, module.policy, "_run_tower")
+    fit(module, num_steps=2)
+    assert len(calls) == 2
+
+
+def test_a_group_of_equal_rewards_is_not_scored_and_moves_nothing(make_module: MakeModule, monkeypatch):
+    module = make_module(key_tokens(), reward=CompositeReward({"equal": EqualReward()}))
+    before = {name: weight.clone() for name, weight in module.policy.named_weights()}
+    calls = count_calls(monkeypatch, module.scorer, "score_pass")
+    fit(module)
+    assert calls == []
+    assert all(torch.equal(weight, before[name]) for name, weight in module.policy.named_weights())
+
+
+def test_entropy_alone_asks_for_no_counterfactual_pass(make_module: MakeModule, monkeypatch):
+    module = make_module(key_tokens(entropy=EntropySignal()))
+    calls = count_calls(monkeypatch, module.scorer, "score_pass")
+    fit(module, num_steps=1)
+    assert len(calls) == 1  # the factual one
+
+
+def test_a_kl_term_at_the_reference_itself_is_zero_and_pulls_back_later(make_module: MakeModule):
+    first, second = outputs_of(make_module(beta=0.5, lr=1e-2), num_steps=2)
+    for i, reference in enumerate(first["learned"].ref_logps):
+        torch.testing.assert_close(reference, first["learned"].factual[i].logps_GT, atol=1e-5, rtol=0)
+    moved = zip(second["learned"].ref_logps, second["learned"].factual.values(), strict=True)
+    assert any(not torch.allclose(ref, now.logps_GT, atol=1e-3) for ref, now in moved)
+
+
+def test_later_updates_of_a_rollout_keep_old_logps_and_weights(make_module: MakeModule):
+    module = make_module(key_tokens(), updates_per_rollout=3, lr=1e-2)
+    trainer = fit(module, num_steps=3)  # counts optimizer steps
+    assert trainer.global_step == 3
+    assert module.num_rollout_steps == 1
+
+
+def test_lora_trains_only_adapters_and_its_reference_is_the_base(make_module: MakeModule):
+    lora = {"r": 2, "target_modules": ["q_proj", "v_proj"], "init_lora_weights": False}
+    module = make_module(beta=0.1, policy_settings={"lora": lora})
+    before = {name: weight.clone() for name, weight in module.policy.named_weights()}
+    fit(module)
+    changed = {name for name, weight in module.policy.named_weights() if not torch.equal(weight, before[name])}
+    assert changed and all("lora_" in name for name in changed)
+
+
+def test_gradient_checkpointing_changes_nothing(make_module: MakeModule):
+    a = make_module(key_tokens())
+    b = make_module(key_tokens(), policy_settings={"gradient_checkpointing": True})
+    outputs_of(a), outputs_of(b)
+    for (name, x), (_, y) in zip(a.policy.named_weights(), b.policy.named_weights(), strict=True):
+        torch.testing.assert_close(x, y, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_weights_and_keeps_what_made_it(make_module, monkeypatch):
+    module = make_module()
+    before = {name: weight.clone() for name, weight in module.policy.named_weights()}
+    monkeypatch.setattr(type(module.advantage), "__call__", lambda self, rewards_G: rewards_G * torch.nan)
+    with pytest.raises(NonFiniteError, match=r"step 1: .*loss/total.* is NaN or infinite"):
+        fit(module)
+    assert all(torch.equal(weight, before[name]) for name, weight in module.policy.named_weights())
+    assert (module.failure_dir / "policy" / "model.safetensors").is_file()
+    assert "q0" in (module.failure_dir / "step.json").read_text()
+
+
+def test_seeds_depend_on_run_step_and_question_only(make_module: MakeModule):
+    module = make_module()
+    prompts: list[PromptInputs] = [random_prompt(module.policy, i) for i in range(2)]
+    first = [module._seed(prompt) for prompt in prompts]
+    assert first == [module._seed(prompt) for prompt in prompts] and first[0] != first[1]
+    module.num_rollout_steps = 1
+    assert module._seed(prompts[0]) != first[0]
