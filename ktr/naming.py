@@ -1,12 +1,13 @@
 """Names of runs and where their folders are: the resolvers that conf/ uses.
 
 A run is called by what tells it from another: ``video_ktr-vet-16f-s0`` is its algorithm, its signals, its frames and
-its seed, and every other override of the command line follows (``…-max_steps2``). Runs of an experiment stand in a
+its seed, and every other override of the command line follows (``…-max_steps_2``). Runs of an experiment stand in a
 folder of the experiment's name.
 """
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -41,8 +42,9 @@ def run_name(program: str, *, _root_: DictConfig) -> str:
     else:
         parts = [program]
     parts += [f"{_root_.video.num_frames}f", f"s{_root_.seed}"]
-    overrides = [_described(override, choices) for override in sorted(hydra.overrides.task)]
-    name = "-".join(parts + [described for described in overrides if described])
+    keys = [_key(override) for override in hydra.overrides.task]
+    described = [_described(override, choices, keys) for override in sorted(hydra.overrides.task)]
+    name = "-".join(parts + [text for text in described if text])
     return name if len(name) <= MAX_LENGTH else f"{name[: MAX_LENGTH - 9]}-{crc32(name.encode()):08x}"
 
 
@@ -78,14 +80,19 @@ def _hydra(root: DictConfig) -> Any:
     return hydra
 
 
-def _described(override: str, choices: DictConfig) -> str:
-    """What an override adds to the name: ``trainer.max_steps=2`` → max_steps2, ``trainer=ddp`` → ddp."""
-    key, _, value = override.lstrip("+~").partition("=")
-    key = key.partition("@")[0]
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0].partition("@")[0]
+
+
+def _described(override: str, choices: DictConfig, keys: Sequence[str]) -> str:
+    """What an override adds to the name: ``trainer.max_steps=2`` → max_steps_2, ``trainer=ddp`` → ddp."""
+    key, value = _key(override), override.partition("=")[2]
     if key.split(".")[0] in NOT_PART_OF_IT or key in IN_THE_NAME:
         return ""
+    leaf = key.rpartition(".")[2]
+    label = leaf if sum(other.rpartition(".")[2] == leaf for other in keys) == 1 else key
     if override.startswith("~"):
-        return f"no_{key.split('.')[-1]}"
-    value = value.rstrip("/").rpartition("/")[2]  # of a path its last part
+        return f"no_{label}"
+    value = "/".join(value.rstrip("/").split("/")[-2:])  # of a path its last two parts
     text = re.sub(r"[^A-Za-z0-9.+_-]+", "_", value).strip("_")
-    return text if key in choices else f"{key.split('.')[-1]}{text}"
+    return text if key in choices else f"{label}_{text}"

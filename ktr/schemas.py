@@ -71,6 +71,8 @@ class Evaluate(Program):
 class Attribute(Program):
     """conf/attribute.yaml."""
 
+    reward: Any = MISSING
+    advantage: Any = MISSING
     selection: Any = MISSING
     attribution: Any = MISSING
     num_questions: int = MISSING

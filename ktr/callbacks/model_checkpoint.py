@@ -1,13 +1,15 @@
 """Checkpoints: the policy as an ordinary model folder, and beside it what the trainer needs to go on."""
 
-import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from ktr.training.policy_module import PolicyModule
+
 TRAINER_STATE = "trainer.ckpt"
+_PARTIAL = ".partial"
 
 
 class ModelFolderCheckpoint(Callback):
@@ -15,34 +17,47 @@ class ModelFolderCheckpoint(Callback):
 
     A checkpoint holds the model's own files (config, safetensors, tokenizer, processor), so that transformers and vLLM
     load it as it is, and ``trainer.ckpt`` (optimizer, schedule, position in the data), which is read with
-    ``weights_only=True``. It is written aside and renamed: a name that exists is complete.
+    ``weights_only=True``. It is written aside and gets its name when the next step starts: by then the step's rows are
+    in the logs, so that a run that goes on from a checkpoint lacks none of them.
     """
 
     def __init__(self, folder: str | Path, every_n_steps: int, keep: int = 2):
         self.folder = Path(folder)
         self.every_n_steps = every_n_steps
         self.keep = keep
+        self._written: Path | None = None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if trainer.global_step % self.every_n_steps:
             return
-        final = self.folder / f"step-{trainer.global_step:06d}"
-        partial = final.with_name(final.name + ".partial")
+        partial = self.folder / f"step-{trainer.global_step:06d}{_PARTIAL}"
         if trainer.is_global_zero:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
-            pl_module.policy.save(partial)
+            cast(PolicyModule, pl_module).policy.save(partial)
         trainer.strategy.barrier()
         trainer.save_checkpoint(partial / TRAINER_STATE)
-        if trainer.is_global_zero:
-            shutil.rmtree(final, ignore_errors=True)
-            os.replace(partial, final)
-            for old in checkpoints(self.folder)[: -self.keep]:
-                shutil.rmtree(old)
+        self._written = partial
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._publish(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._publish(trainer)
+
+    def _publish(self, trainer: Trainer) -> None:
+        if self._written is None or not trainer.is_global_zero:
+            return
+        final = self._written.with_suffix("")
+        shutil.rmtree(final, ignore_errors=True)
+        self._written.rename(final)
+        self._written = None
+        for old in checkpoints(self.folder)[: -self.keep]:
+            shutil.rmtree(old)
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """The complete checkpoints in ``folder``, oldest first."""
-    return sorted(path for path in folder.glob("step-*") if path.suffix != ".partial")
+    return sorted(path for path in folder.glob("step-*") if path.suffix != _PARTIAL)

@@ -73,10 +73,6 @@ class PromptEncoder:
         )
         return PromptInputs(question, input_ids_P, positions_3P, pixels_NC, grid_thw)
 
-    def decode_tokens(self, ids: Sequence[int]) -> list[str]:
-        """The text of each token on its own, for reports."""
-        return [self.tokenizer.decode([token]) for token in ids]
-
     def _expand(self, text: str, token: str, num_visual: int) -> torch.Tensor:
         """Token ids of the prompt, its single placeholder repeated once per merged visual token."""
         if text.count(token) != 1:

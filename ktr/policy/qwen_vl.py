@@ -158,6 +158,10 @@ class QwenVLPolicy(nn.Module):
         finally:
             self.model.enable_adapters()
 
+    def decode_tokens(self, ids: Sequence[int]) -> list[str]:
+        """The text of each token on its own."""
+        return [self.tokenizer.decode([token]) for token in ids]
+
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         """The weights by their module's name; what a rollout engine loads."""
         yield from self.model.state_dict().items()

@@ -84,3 +84,23 @@ class GroupScorer:
                 entropy,
             )
         return scores
+
+    @torch.no_grad()
+    def score_views(
+        self,
+        policy: QwenVLPolicy,
+        groups: Sequence[RolloutGroup],
+        features: Sequence[Float[Tensor, "N D"]],
+        required: Sequence[Sequence[View]],
+        seeds: Sequence[int],
+    ) -> list[dict[View, TokenScores]]:
+        """Scores of each group under the views it requires; groups that require the same view are scored together."""
+        scores: list[dict[View, TokenScores]] = [{} for _ in groups]
+        for view in dict.fromkeys(view for views in required for view in views):
+            seen = [i for i, views in enumerate(required) if view in views]
+            under_view = self.score(
+                policy, [groups[i] for i in seen], [features[i] for i in seen], view, [seeds[i] for i in seen]
+            )
+            for i, score in zip(seen, under_view, strict=True):
+                scores[i][view] = score
+        return scores

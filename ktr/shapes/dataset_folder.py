@@ -54,8 +54,8 @@ def write_dataset(
 ) -> Path:
     """The data set's folder, written if it is not there yet.
 
-    It appears under its name only when complete, so that a reader never sees half of it; of two processes that write the
-    same one, the second leaves the first one's files in place.
+    It appears under its name only when complete, so that a reader never sees half of it; of two processes that write
+    the same one, the second leaves the first one's files in place.
     """
     folder = dataset_folder(split, num_questions, seed, cache, world, mixture)
     if folder.is_dir():

@@ -17,8 +17,8 @@ ANSWER_WORDS = frozenset((*COLORS, *DIRECTIONS, *candidates("shape", ""), *DIGIT
 def label_words(text: str, kind: str, target: str, options: Sequence[str] = ()) -> list[Role]:
     """Role of every whitespace-separated word of a completion.
 
-    ``kind`` and ``target`` are the question's. DECISION words (to list another event or to conclude, and guesses) depend
-    on the video in a way that the text does not settle: leave them out of a score against this truth.
+    ``kind`` and ``target`` are the question's. DECISION words (to list another event or to conclude, and guesses)
+    depend on the video in a way that the text does not settle: leave them out of a score against this truth.
     """
     spoken = text.split()
     end = spoken.index("</think>") if "</think>" in spoken else len(spoken)

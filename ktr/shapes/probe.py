@@ -9,17 +9,17 @@ import torch
 
 from ktr.algorithm.weighting import KeyTokens
 from ktr.analysis.attribution_summary import attribution_summary
-from ktr.analysis.token_records import Record, append_records, token_records
+from ktr.analysis.token_records import Record, append_records
 from ktr.attribution.selection import TopRatio
 from ktr.attribution.signals import EntropySignal, Signal, TemporalSignal, VisualSignal
-from ktr.attribution.views import Factual
 from ktr.evaluation.accuracy import Verdict, summarize, verdict
+from ktr.evaluation.attribution import attribution_records
 from ktr.evaluation.interventions import BlackVideo, DirectAnswer, Intervention, NoIntervention, ShuffledPatches
 from ktr.rollout.engine import SamplingParams
 from ktr.shapes.ground_truth import label_words
 from ktr.shapes.questions import APPEARANCE_KINDS, COMPOSED_KINDS, KINDS, TEMPORAL_KINDS
 from ktr.training.rl_module import VideoRLModule
-from ktr.types import Experience, PromptInputs, RolloutGroup
+from ktr.types import PromptInputs, RolloutGroup
 
 INTERVENTIONS: dict[str, Intervention] = {
     "black_video": BlackVideo(),
@@ -95,29 +95,12 @@ class WorldProbe:
         return module.engine.generate(batch, sampling, [self._seed(prompt) for prompt in batch])
 
     def _score(self, module: VideoRLModule, groups: list[RolloutGroup], signals: dict[str, Signal]) -> list[Record]:
-        weighting = KeyTokens(signals, TopRatio())
-        policy, scorer = module.policy, module.scorer
-        features = policy.encode_video([group.prompt for group in groups])
+        experiences = [module.judge(group) for group in groups]
         seeds = [self._seed(group.prompt) for group in groups]
-        factual = scorer.score(policy, groups, features, Factual(), seeds, entropy=True)
-        views = {
-            view: scorer.score(policy, groups, features, view, seeds) for view in weighting.required_views("video")
-        }
-        records: list[Record] = []
-        for i, group in enumerate(groups):
-            mask_GT = group.completion_mask_GT
-            weights = weighting(
-                factual[i],
-                {view: scores[i] for view, scores in views.items()},
-                mask_GT,
-                mask_GT & (group.completion_ids_GT == policy.eos_token_id),
-            )
-            parts, rewards_G = module.reward(group)
-            experience = Experience(group, parts, rewards_G, module.advantage(rewards_G))
-            records += token_records(
-                experience, weights, factual[i], module.decode_tokens, module.global_step, roles=_roles(group)
-            )
-        return records
+        weighting = KeyTokens(signals, TopRatio())
+        return attribution_records(
+            module.policy, module.scorer, weighting, experiences, seeds, module.global_step, label=_roles
+        )
 
     def _seed(self, prompt: PromptInputs) -> int:
         return zlib.crc32(f"probe/{self.seed}/{prompt.question.id}".encode())

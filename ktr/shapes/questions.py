@@ -1,7 +1,7 @@
 """Questions about a scene, and their true answers.
 
-Order kinds need to know which event is the n-th, motion kinds where a shape goes; the appearance kinds only name what can
-be seen in any one frame of the event. ``COMPOSED_KINDS`` take more than one look at the video.
+Order kinds need to know which event is the n-th, motion kinds where a shape goes; the appearance kinds only name what
+can be seen in any one frame of the event. ``COMPOSED_KINDS`` take more than one look at the video.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "nth": ("what color is the {} thing ?", "what color comes {} ?"),
     "before": ("what color comes right before {} ?", "what color is right before the {} thing ?"),
     "after": ("what color comes right after {} ?", "what color is right after the {} thing ?"),
-    "two_hop": ("which way does the thing right after {} move ?", "which way goes the thing that comes right after {} ?"),
+    "two_hop": ("which way does the thing right after {} move ?", "which way goes the thing that comes after {} ?"),
     "direction": ("which way does the {} thing move ?", "which way goes the {} thing ?"),
     "count": ("how many move {} ?", "how many things go {} ?"),
     "shape": ("what shape is the {} thing ?", "what shape has the {} thing ?"),
@@ -36,7 +36,7 @@ PHRASES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Question:
-    """A question of one ``kind`` about ``target``, the word it turns on. ``answer`` is a letter if there are options."""
+    """A question of one ``kind`` about ``target``, the word it turns on; ``answer`` is a letter if it has options."""
 
     kind: str
     target: str
@@ -120,9 +120,7 @@ def _with_count(scene: Scene, direction: str, rng: np.random.Generator) -> Scene
     return tuple(redraw(index, event) for index, event in enumerate(scene))
 
 
-def ask(
-    kind: str, settings: WorldSettings, multiple_choice: bool, rng: np.random.Generator
-) -> tuple[Scene, Question]:
+def ask(kind: str, settings: WorldSettings, multiple_choice: bool, rng: np.random.Generator) -> tuple[Scene, Question]:
     """A scene and a question of ``kind`` about it. Counts are numerical, so ``multiple_choice`` does not touch them."""
     scene = sample_scene(rng, settings)
     while not targets(scene, kind):

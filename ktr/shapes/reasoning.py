@@ -1,9 +1,9 @@
 """Reasoning as prose, with the role of every word.
 
 A derivation lists the events in order ("first red one left . second blue two up .") and concludes ("so red one second
-blue ."). Each step copies what follows a key that stands right before it and is unique in the text: an ordinal is followed
-by its colour, a colour by its number, so that a small model can learn every step. Prose stands between the steps, never
-inside one.
+blue ."). Each step copies what follows a key that stands right before it and is unique in the text: an ordinal is
+followed by its colour, a colour by its number, so that a small model can learn every step. Prose stands between the
+steps, never inside one.
 """
 
 from collections.abc import Sequence
@@ -84,8 +84,8 @@ def _conclude(question: Question, seen: Scene, rng: np.random.Generator) -> tupl
         return [answer], answer.text
     if question.kind == "nth":
         index = len(seen) - 1 if target == "last" else ORDINALS.index(target)
-        answer = color_at(index)
-        return [*words("last" if target == "last" else "", Role.DERIVED), Word(ORDINALS[index], Role.DERIVED), answer], answer.text
+        steps = words(f"last {ORDINALS[index]}" if target == "last" else target, Role.DERIVED) + [color_at(index)]
+        return steps, steps[-1].text
 
     known = target in colors
     role = Role.DERIVED if known else Role.DECISION

@@ -17,7 +17,8 @@ from ktr.shapes.tokenizer import (
     build_tokenizer,
 )
 
-COLD_START = Path(__file__).with_name("cold_start")  # the shipped policy, which the recipe of experiment=shapes_sft gave
+# The shipped policy, which experiment=shapes_sft made.
+COLD_START = Path(__file__).with_name("cold_start")
 
 FRAME_SIZE = 56
 PATCH_SIZE, MERGE_SIZE, TEMPORAL_PATCH_SIZE = 14, 2, 2

@@ -12,8 +12,10 @@ END_OF_TURN, PAD, UNKNOWN = "<|im_end|>", "<|endoftext|>", "<|unk|>"
 VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"
 SPECIAL_TOKENS = (PAD, "<|im_start|>", END_OF_TURN, VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD, UNKNOWN)
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+# For chat roles, for instructions that a prompt may add, and "nothing" for patches that show nothing.
 PROMPT_WORDS = (
-    "system user assistant Options : think first , then answer with one word a number the letter of the right option . nothing"
+    "system user assistant Options : think first , then answer with one word a number the letter of the right option . "
+    "nothing"
 )
 
 # An option's letter with its dot is one word, so that the letter stands right before what it names.
@@ -35,7 +37,8 @@ def all_words() -> list[str]:
     """The vocabulary in the order of its ids: special tokens, tags, words."""
     phrases = " ".join(" ".join(phrase) for phrase in PHRASES.values()).replace("{}", "")
     options = [f"{letter}." for letter in LETTERS]
-    return list(dict.fromkeys([*SPECIAL_TOKENS, *TAGS, *vocabulary(), *options, *phrases.split(), *PROMPT_WORDS.split()]))
+    prompt = [*options, *phrases.split(), *PROMPT_WORDS.split()]
+    return list(dict.fromkeys([*SPECIAL_TOKENS, *TAGS, *vocabulary(), *prompt]))
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:

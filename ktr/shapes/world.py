@@ -1,7 +1,7 @@
 """The world: a few coloured shapes appear one after the other, each moving once and then gone.
 
-An event spans ``settings.patches_per_event`` temporal patches (two frames each) and stands still inside a patch, so that
-order and motion exist only *across* temporal patches, and shuffling whole patches removes them and nothing else.
+An event spans ``settings.patches_per_event`` temporal patches (two frames each) and stands still inside a patch, so
+that order and motion exist only *across* temporal patches, and shuffling whole patches removes them and nothing else.
 Colours are unique within a scene: a colour names its event.
 """
 
@@ -49,12 +49,13 @@ class WorldSettings:
     fps: float = 2.0
 
     def __post_init__(self) -> None:
-        if not 2 <= self.min_events <= self.max_events <= min(len(COLORS), len(ORDINALS)):
-            raise ValueError(f"need 2 <= min_events <= max_events <= {len(COLORS)}, got {self.min_events}, {self.max_events}")
+        limit = min(len(COLORS), len(ORDINALS))
+        if not 2 <= self.min_events <= self.max_events <= limit:
+            raise ValueError(f"need 2 <= min_events <= max_events <= {limit}, got {self.min_events}, {self.max_events}")
         if self.patches_per_event < 2:
             raise ValueError(
-                f"num_frames={self.num_frames} holds {self.num_temporal_patches} temporal patches, fewer than two for each of "
-                f"max_events={self.max_events} events: raise num_frames to {4 * self.max_events} or lower max_events"
+                f"num_frames={self.num_frames} holds {self.num_temporal_patches} temporal patches, fewer than two for each "
+                f"of max_events={self.max_events} events: raise num_frames to {4 * self.max_events} or lower max_events"
             )
 
     @property

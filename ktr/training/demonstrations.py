@@ -17,9 +17,9 @@ class Demonstrations:
     """Turns a question's written reasoning and answer into a completion that ends with EOS.
 
     ``form`` is the completion's text around ``{reasoning}`` (empty where the row has none) and ``{answer}``.
-    ``role_weights`` maps the role of a word to its weight in the loss, 1 where a role is not named. A row gives the roles
-    of its reasoning's words, the think tags included, under the key ``process_roles``; the answer's role is "answer".
-    Without ``role_weights`` every token counts alike and no row needs roles.
+    ``role_weights`` maps the role of a word to its weight in the loss, 1 where a role is not named. A row gives the
+    roles of its reasoning's words, the think tags included, under the key ``process_roles``; the answer's role is
+    "answer". Without ``role_weights`` every token counts alike and no row needs roles.
     """
 
     def __init__(
@@ -59,8 +59,8 @@ class Demonstrations:
         answer = words.index("<answer>") if "<answer>" in words else -1
         if len(roles) != answer:
             raise KtrError(
-                f"question {question.id}: process_roles names {len(roles)} roles for {answer} words before <answer>; give "
-                "one for each word, or train without role_weights"
+                f"question {question.id}: process_roles names {len(roles)} roles for {answer} words before <answer>; "
+                "give one for each word, or train without role_weights"
             )
         roles += ["", *[ANSWER_ROLE] * (len(words) - answer - 2), ""]
         weights, position = [1.0] * len(text), 0

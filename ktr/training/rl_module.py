@@ -15,34 +15,31 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from ktr.algorithm.advantage import GroupAdvantage
 from ktr.algorithm.loss import ClippedSurrogate, LossTerms
 from ktr.algorithm.weighting import TokenWeighting
-from ktr.attribution.views import Factual, View
-from ktr.evaluation.accuracy import AccuracyMeter, verdict
+from ktr.attribution.views import Factual
 from ktr.policy.qwen_vl import QwenVLPolicy
 from ktr.policy.reference import Reference
 from ktr.rewards.composite import CompositeReward
 from ktr.rollout.engine import RolloutEngine, SamplingParams
 from ktr.scoring.scorer import GroupScorer
-from ktr.training.failure import stop_on_non_finite
 from ktr.training.optim import AdamWCosine
-from ktr.training.ranks import sum_gradients_over_ranks, sum_over_ranks
+from ktr.training.policy_module import PolicyModule, backward_through_cut, cut_graph
+from ktr.training.ranks import sum_over_ranks
 from ktr.training.scored_batch import ScoredBatch
 from ktr.training.step_metrics import StepClock, loss_metrics, rollout_metrics
 from ktr.types import Experience, PromptInputs, RolloutGroup, TokenScores
 
 
-class VideoRLModule(LightningModule):
+class VideoRLModule(PolicyModule):
     """Policy, reference and engine, and the step that trains the policy from its own rollouts.
 
-    ``sampling`` is that of the training rollouts; ``validation_sampling`` maps a name (greedy, sampled) to how held-out
-    questions are answered. ``updates_per_rollout`` > 1 takes several optimizer steps on each batch of rollouts, with
-    the clip acting from the second on. ``seed``, the step and the question fix every draw, on any number of ranks.
-    Where a loss or gradient is not finite the step stops before the optimizer acts; see ``stop_on_non_finite``.
+    ``sampling`` is that of the training rollouts. ``updates_per_rollout`` > 1 takes several optimizer steps on each
+    batch of rollouts, with the clip acting from the second on. ``seed``, the step and the question fix every draw, on
+    any number of ranks. The rest is ``PolicyModule``'s.
     """
 
     def __init__(
@@ -62,32 +59,23 @@ class VideoRLModule(LightningModule):
         updates_per_rollout: int = 1,
         seed: int = 0,
     ):
-        super().__init__()
+        super().__init__(policy, engine, reward, optimizer, validation_sampling, failure_dir, seed)
         if loss.needs_reference and reference is None:
             raise ValueError("loss.beta > 0 needs a reference policy")
-        self.automatic_optimization = False
-        self.policy = policy
-        self.engine = engine
         self.scorer = scorer
-        self.reward = reward
         self.advantage = advantage
         self.weighting = weighting
         self.loss = loss
-        self.optimizer_settings = optimizer
         self.sampling = sampling
-        self.failure_dir = Path(failure_dir)
         self.updates_per_rollout = updates_per_rollout
-        self.seed = seed
         self.num_rollout_steps = 0
-        self.meters = {name: AccuracyMeter(params) for name, params in validation_sampling.items()}
-        self.validation_summary: dict[str, dict[str, Any]] = {}
         self._reference = (reference,)  # in a tuple: its weights are no part of this module
 
     def training_step(self, batch: list[PromptInputs], batch_idx: int) -> dict[str, Any]:
         clock = StepClock()
         features = self.policy.encode_video(batch)  # the tower's only run, with gradient if it is trained
         groups = self._generate(batch, features)
-        experiences = [self._judge(group) for group in groups]
+        experiences = [self.judge(group) for group in groups]
         clock.mark("rollout")
 
         # No pass whose result can't matter: without a KL term a group of equal rewards has no gradient.
@@ -96,22 +84,19 @@ class VideoRLModule(LightningModule):
         counts = self._global_counts(groups)
         clock.mark("views")
 
-        optimizer, schedule = self.optimizers(), self.lr_schedulers()
+        metrics: dict[str, Tensor] = {}
         for update in range(self.updates_per_rollout):
             if update > 0 and self.policy.trains_vision:
                 learned.features = self.policy.encode_video([e.group.prompt for e in learned.experiences])
-            optimizer.zero_grad()
+            self.optimizers().zero_grad()
             metrics = loss_metrics(self._backward(learned, counts), self.device)
-            metrics["grad/norm"] = self._sum_and_clip_gradients()
-            stop_on_non_finite(self.failure_dir, self.global_step + 1, metrics, self.policy, experiences)
-            optimizer.step()
-            schedule.step()
+            metrics = self.take_step(metrics, experiences)
         clock.mark("update")
 
         self.num_rollout_steps += 1
         self.engine.load_weights(self.policy.named_weights(), version=self.global_step)
         clock.mark("weight_push")
-        self.log_dict(metrics | {"lr": schedule.get_last_lr()[0]})
+        self.log_dict(metrics | {"lr": self.lr_schedulers().get_last_lr()[0], "step": float(self.global_step)})
         self.log_dict(rollout_metrics(experiences), sync_dist=True)
         return {
             "loss": metrics["loss/total"],
@@ -125,7 +110,8 @@ class VideoRLModule(LightningModule):
         with self.policy.reusing_features(prompts, features):
             return self.engine.generate(prompts, self.sampling, [self._seed(prompt) for prompt in prompts])
 
-    def _judge(self, group: RolloutGroup) -> Experience:
+    def judge(self, group: RolloutGroup) -> Experience:
+        """The group with its rewards and advantages."""
         parts, rewards_G = self.reward(group)
         return Experience(group, parts, rewards_G, self.advantage(rewards_G))
 
@@ -136,18 +122,9 @@ class VideoRLModule(LightningModule):
         """Each counterfactual view that a group's signals require, once, and the reference where the loss needs it."""
         groups = [experience.group for experience in experiences]
         required = [self.weighting.required_views(group.question.data_type) for group in groups]
-        views: list[dict[View, TokenScores]] = [{} for _ in groups]
-        for view in dict.fromkeys(view for views_of_group in required for view in views_of_group):
-            seen = [i for i in range(len(groups)) if view in required[i]]
-            scores = self.scorer.score(
-                self.policy,
-                [groups[i] for i in seen],
-                [features[i].detach() for i in seen],
-                view,
-                seeds=[self._seed(groups[i].prompt) for i in seen],
-            )
-            for i, score in zip(seen, scores, strict=True):
-                views[i][view] = score
+        seeds = [self._seed(group.prompt) for group in groups]
+        detached = [feature.detach() for feature in features]
+        views = self.scorer.score_views(self.policy, groups, detached, required, seeds)
         ref_logps: list[Tensor | None] = [None] * len(groups)
         if self.loss.needs_reference and self._reference[0] is not None:
             ref_logps = list(self._reference[0].logps(self.scorer, groups, features))
@@ -157,8 +134,7 @@ class VideoRLModule(LightningModule):
         """Score the factual view with gradient, weigh its tokens, and run the loss backward, a packed row at a time."""
         self.policy.train()
         terms: list[LossTerms] = []
-        # Rows share the tower's graph: gradients gather on these leaves, and run through the tower once, at the end.
-        leaves = [feature.detach().requires_grad_(feature.requires_grad) for feature in batch.features]
+        leaves = cut_graph(batch.features)  # packed rows share the tower's graph
         groups = [experience.group for experience in batch.experiences]
         for row in self.scorer.split(groups):
             scores = self.scorer.score_pass(
@@ -172,9 +148,7 @@ class VideoRLModule(LightningModule):
             row_terms = [self._loss_of_group(batch, i, score, counts) for i, score in zip(row, scores, strict=True)]
             self.manual_backward(torch.stack([term.loss for term in row_terms]).sum())
             terms += row_terms
-        trained = [i for i, leaf in enumerate(leaves) if leaf.grad is not None]
-        if trained:
-            torch.autograd.backward([batch.features[i] for i in trained], [leaves[i].grad for i in trained])
+        backward_through_cut(batch.features, leaves)
         self.policy.eval()
         return terms
 
@@ -197,15 +171,6 @@ class VideoRLModule(LightningModule):
             *counts,
         )
 
-    def _sum_and_clip_gradients(self) -> Float[Tensor, ""]:
-        """The norm of the global batch's gradient before clipping."""
-        parameters = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
-        for parameter in parameters:  # a batch that teaches nothing is a step of gradient zero
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        sum_gradients_over_ranks(parameters)
-        return torch.nn.utils.clip_grad_norm_(parameters, self.optimizer_settings.max_grad_norm)
-
     def _global_counts(self, groups: Sequence[RolloutGroup]) -> tuple[int, int]:
         """Completions and completion tokens of the global batch, what losses are divided by."""
         num_sequences = sum(len(group.completions) for group in groups)
@@ -217,37 +182,9 @@ class VideoRLModule(LightningModule):
         """The seed of everything random about a question in this step, whichever rank holds it."""
         return zlib.crc32(f"{self.seed}/{self.num_rollout_steps}/{prompt.question.id}".encode())
 
-    def validation_step(self, batch: list[PromptInputs], batch_idx: int) -> None:
-        self.policy.eval()
-        features = self.policy.encode_video(batch)
-        seeds = [zlib.crc32(f"validation/{prompt.question.id}".encode()) for prompt in batch]
-        for meter in self.meters.values():
-            with self.policy.reusing_features(batch, features):
-                groups = self.engine.generate(batch, meter.sampling, seeds)
-            meter.add([verdict(group, self.reward) for group in groups])
-
-    def on_validation_epoch_end(self) -> None:
-        self.validation_summary = {name: meter.summary() for name, meter in self.meters.items()}
-        for name, summary in self.validation_summary.items():
-            for figure in ("accuracy", "format", "completion_length"):
-                self.log(f"val/{name}/{figure}", summary[figure])
-
-    def configure_optimizers(self) -> Any:
-        optimizer, schedule = self.optimizer_settings.build(self.policy)
-        return [optimizer], [schedule]
-
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The weights are saved beside, as a model folder; what else the next step depends on is this count."""
-        checkpoint["state_dict"] = {}
+        super().on_save_checkpoint(checkpoint)
         checkpoint["num_rollout_steps"] = self.num_rollout_steps
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.num_rollout_steps = checkpoint["num_rollout_steps"]
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Nothing to load: the policy was built from the checkpoint's model folder."""
-
-    def decode_tokens(self, ids: Sequence[int]) -> list[str]:
-        """The text of each token on its own, for logs."""
-        return [self.policy.tokenizer.decode([token]) for token in ids]

@@ -17,6 +17,7 @@ from ktr.callbacks.run_record import read_json, start_run, write_json, write_sum
 from ktr.callbacks.throughput import Throughput
 from ktr.policy.qwen_vl import QwenVLPolicy
 from ktr.policy.reference import Reference
+from ktr.training.quiet import quiet_libraries
 
 # Written when the held-out accuracy at the start is known, so that a resumed run need not measure it again.
 _START = "start.json"
@@ -29,6 +30,7 @@ def run_training(config: DictConfig) -> Path:
     rollouts, ``policy/`` (an ordinary model folder), summary.json and report.html.
     """
     started, started_cpu = time.perf_counter(), time.process_time()
+    quiet_libraries()
     seed_everything(config.seed, verbose=False)
     run_dir = Path(config.paths.run_dir)
     resumed_from = next(reversed(checkpoints(run_dir / "checkpoints")), None) if config.resume else None

@@ -7,19 +7,17 @@ from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float
-from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from ktr.attribution.views import Factual, View
-from ktr.evaluation.accuracy import AccuracyMeter, verdict
 from ktr.policy.qwen_vl import QwenVLPolicy
 from ktr.rewards.composite import CompositeReward
 from ktr.rollout.engine import RolloutEngine, SamplingParams
 from ktr.scoring.scorer import GroupScorer
 from ktr.training.demonstrations import Demonstrations
-from ktr.training.failure import stop_on_non_finite
 from ktr.training.optim import AdamWCosine
-from ktr.training.ranks import sum_gradients_over_ranks, sum_over_ranks
+from ktr.training.policy_module import PolicyModule, backward_through_cut, cut_graph
+from ktr.training.ranks import sum_over_ranks
 from ktr.training.view_dropout import ViewDropout
 from ktr.types import Experience, PromptInputs, RolloutGroup
 
@@ -32,13 +30,13 @@ class AuxiliaryLoss(Protocol):
     ) -> Float[Tensor, ""]: ...
 
 
-class SFTModule(LightningModule):
+class SFTModule(PolicyModule):
     """Imitates the written answers of its questions.
 
     The loss is −Σ w·log p / Σ w over the demonstrations' tokens of the global batch, with the weights w of
-    ``demonstrations``. ``auxiliary`` losses are added to it, by name; the first ``auxiliary_steps`` steps learn from them
-    alone. ``view_dropout`` hides the video of some examples. Held-out questions are answered by ``engine`` and judged by
-    ``reward``, as in reinforcement.
+    ``demonstrations``. ``auxiliary`` losses are added to it, by name; the first ``auxiliary_steps`` steps learn from
+    them alone. ``view_dropout`` hides the video of some examples. Held-out questions are answered by ``engine`` and
+    judged by ``reward``, as in reinforcement.
     """
 
     def __init__(
@@ -56,46 +54,29 @@ class SFTModule(LightningModule):
         view_dropout: ViewDropout | None = None,
         seed: int = 0,
     ):
-        super().__init__()
-        self.automatic_optimization = False
-        self.policy = policy
-        self.engine = engine
+        super().__init__(policy, engine, reward, optimizer, validation_sampling, failure_dir, seed)
         self.scorer = scorer
-        self.reward = reward
         self.demonstrations = demonstrations
-        self.optimizer_settings = optimizer
-        self.failure_dir = Path(failure_dir)
         self.auxiliary = dict(auxiliary or {})
         self.auxiliary_steps = auxiliary_steps
         self.view_dropout = view_dropout
-        self.seed = seed
-        self.meters = {name: AccuracyMeter(params) for name, params in validation_sampling.items()}
-        self.validation_summary: dict[str, dict[str, Any]] = {}
 
     def training_step(self, batch: list[PromptInputs], batch_idx: int) -> dict[str, Any]:
         groups = [self.demonstrations.group(prompt, self.policy.tokenizer) for prompt in batch]
         features = self.policy.encode_video(batch)
-        # Several rows share the tower's graph: gradients gather on these leaves and run through the tower once.
-        leaves = [feature.detach().requires_grad_(feature.requires_grad) for feature in features]
+        leaves = cut_graph(features)  # packed rows share the tower's graph
 
-        optimizer, schedule = self.optimizers(), self.lr_schedulers()
-        optimizer.zero_grad()
+        self.optimizers().zero_grad()
         metrics = {f"loss/{name}": self._learn_auxiliary(loss, batch, leaves) for name, loss in self.auxiliary.items()}
         if self.global_step >= self.auxiliary_steps:
             metrics["loss/demonstration"] = self._learn_words(groups, leaves)
-        trained = [i for i, leaf in enumerate(leaves) if leaf.grad is not None]
-        if trained:
-            torch.autograd.backward([features[i] for i in trained], [leaves[i].grad for i in trained])
-        metrics["grad/norm"] = self._sum_and_clip_gradients()
-        stop_on_non_finite(
-            self.failure_dir, self.global_step + 1, metrics, self.policy, [_unjudged(group) for group in groups]
-        )
-        optimizer.step()
-        schedule.step()
+        backward_through_cut(features, leaves)
+        metrics = self.take_step(metrics, [_unjudged(group) for group in groups])
         self.engine.load_weights(self.policy.named_weights(), version=self.global_step)
 
         loss = torch.stack([value for name, value in metrics.items() if name.startswith("loss/")]).sum()
-        self.log_dict(metrics | {"loss/total": loss, "lr": schedule.get_last_lr()[0]})
+        self.log_dict(metrics | {"loss/total": loss, "lr": self.lr_schedulers().get_last_lr()[0]})
+        self.log("step", float(self.global_step))
         return {"loss": loss}
 
     def _learn_auxiliary(
@@ -133,49 +114,9 @@ class SFTModule(LightningModule):
             return Factual()
         return self.view_dropout.draw(torch.Generator().manual_seed(self._seed(prompt)))
 
-    def _sum_and_clip_gradients(self) -> Float[Tensor, ""]:
-        """The norm of the global batch's gradient before clipping."""
-        parameters = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
-        sum_gradients_over_ranks(parameters)
-        return torch.nn.utils.clip_grad_norm_(parameters, self.optimizer_settings.max_grad_norm)
-
     def _seed(self, prompt: PromptInputs) -> int:
         """The seed of everything random about a question in this step, whichever rank holds it."""
         return zlib.crc32(f"{self.seed}/{self.global_step}/{prompt.question.id}".encode())
-
-    def validation_step(self, batch: list[PromptInputs], batch_idx: int) -> None:
-        self.policy.eval()
-        features = self.policy.encode_video(batch)
-        seeds = [zlib.crc32(f"validation/{prompt.question.id}".encode()) for prompt in batch]
-        for meter in self.meters.values():
-            with self.policy.reusing_features(batch, features):
-                groups = self.engine.generate(batch, meter.sampling, seeds)
-            meter.add([verdict(group, self.reward) for group in groups])
-
-    def on_validation_epoch_end(self) -> None:
-        self.validation_summary = {name: meter.summary() for name, meter in self.meters.items()}
-        for name, summary in self.validation_summary.items():
-            for figure in ("accuracy", "format", "completion_length"):
-                self.log(f"val/{name}/{figure}", summary[figure])
-
-    def configure_optimizers(self) -> Any:
-        optimizer, schedule = self.optimizer_settings.build(self.policy)
-        return [optimizer], [schedule]
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Leave prompts where they are: the policy moves what a pass needs."""
-        return batch
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The weights are saved beside, as a model folder."""
-        checkpoint["state_dict"] = {}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Nothing to load: the policy was built from the checkpoint's model folder."""
-
-    def decode_tokens(self, ids: Sequence[int]) -> list[str]:
-        """The text of each token on its own, for logs."""
-        return [self.policy.tokenizer.decode([token]) for token in ids]
 
 
 def _unjudged(group: RolloutGroup) -> Experience:

@@ -10,8 +10,8 @@ from ktr.attribution.views import Factual, View
 class ViewDropout:
     """With probability ``rate`` an example is seen under one of ``views``, drawn evenly, else as it is.
 
-    Without it counterfactual views are out of the policy's distribution, and what they do to log-probs says little about
-    what a word depends on.
+    Without it counterfactual views are out of the policy's distribution, and what they do to log-probs says little
+    about what a word depends on.
     """
 
     def __init__(self, views: Sequence[View], rate: float):

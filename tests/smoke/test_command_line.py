@@ -26,7 +26,9 @@ def ktr(program: str, *arguments: str, folder: Path) -> subprocess.CompletedProc
 
 
 @pytest.mark.parametrize("arguments", [["trainer.max_setps=3"], ["-m", "seed=0,1", "trainer.max_setps=3"]])
-def test_a_mistyped_key_is_one_line_and_exit_code_2_before_any_heavy_import_or_file(arguments: list[str], tmp_path: Path):
+def test_a_mistyped_key_is_one_line_and_exit_code_2_before_any_heavy_import_or_file(
+    arguments: list[str], tmp_path: Path
+):
     done = ktr("train", *arguments, folder=tmp_path)
     message, imported = done.stderr.splitlines()
     assert done.returncode == 2 and done.stdout == ""

@@ -21,11 +21,16 @@ def test_a_name_says_algorithm_signals_frames_and_seed():
 def test_other_overrides_follow_in_any_order_and_can_be_folder_names():
     overrides = ["trainer.max_steps=2", "selection.ratio=0.3", "trainer=ddp", "model.freeze=[vision,merger]"]
     assert name(*overrides) == name(*reversed(overrides))
-    assert name(*overrides) == "video_ktr-vet-16f-s0-freezevision_merger-ratio0.3-max_steps2-ddp"
+    assert name(*overrides) == "video_ktr-vet-16f-s0-freeze_vision_merger-ratio_0.3-max_steps_2-ddp"
 
 
-def test_of_a_path_the_name_has_the_last_part_and_no_name_is_too_long_for_a_folder():
-    assert name("model.path=/some/where/step-000040/") == "video_ktr-vet-16f-s0-pathstep-000040"
+def test_of_two_keys_with_one_last_part_the_name_has_both_whole():
+    overrides = ["data.train.limit=4", "data.validation.limit=8", "data=video_r1_260k"]
+    assert name(*overrides).endswith("s0-data.train.limit_4-data.validation.limit_8-video_r1_260k")
+
+
+def test_of_a_path_the_name_has_the_last_two_parts_and_no_name_is_too_long_for_a_folder():
+    assert name("model.path=/some/run/policy/") == "video_ktr-vet-16f-s0-path_run_policy"
     long, longer = (name(f"prompt.instruction={'x' * n}") for n in (300, 301))
     assert len(long) == len(longer) == 120 and long != longer
 

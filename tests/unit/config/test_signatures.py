@@ -10,7 +10,9 @@ from hydra.utils import get_object
 from ktr.config import CONF
 from ktr.signatures import names_in, signature_of
 
-TARGETS = sorted({target for file in CONF.rglob("*.yaml") for target in re.findall(r"_target_: ([\w.]+)", file.read_text())})
+TARGETS = sorted(
+    {target for file in CONF.rglob("*.yaml") for target in re.findall(r"_target_: ([\w.]+)", file.read_text())}
+)
 
 
 @pytest.mark.parametrize("target", [*TARGETS, "peft.LoraConfig", "torch.optim.AdamW"])

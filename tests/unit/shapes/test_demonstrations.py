@@ -93,7 +93,10 @@ def test_views_are_dropped_at_their_rate_and_evenly():
 
 
 def test_a_patch_is_aligned_with_what_it_shows():
-    scene = [{"color": "red", "shape": "circle", "direction": "left"}, {"color": "blue", "shape": "cross", "direction": "up"}]
+    scene = [
+        {"color": "red", "shape": "circle", "direction": "left"},
+        {"color": "blue", "shape": "cross", "direction": "up"},
+    ]
     assert patch_words(scene, num_patches=6, max_events=3) == [
         ("red", "circle", "right"),
         ("red", "circle", "left"),

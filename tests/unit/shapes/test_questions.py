@@ -1,6 +1,6 @@
 """Laws of the world: every answer follows from the scene, and depends on order and motion exactly where it says so."""
 
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
 def solve_by_hand(scene: Scene, kind: str, target: str) -> set[str]:
     """All answers that a plain reading of the question allows: a second solver, written from the question's words."""
     numbered = dict(zip(ORDINALS, scene, strict=False))
-    pairs = list(zip(scene, scene[1:], strict=False))
+    pairs = list(pairwise(scene))
     readings = {
         "nth": lambda: {scene[-1].color} if target == "last" else {numbered[target].color},
         "after": lambda: {b.color for a, b in pairs if a.color == target},

@@ -75,7 +75,8 @@ def test_each_step_copies_from_a_key_that_is_unique_before_it():
             listed = [w for w, r in zip(texts[:end], roles[:end], strict=True) if r == Role.ORDER_MOTION]
             directed = example.question.kind in DIRECTED_KINDS
             assert listed == [w for e in example.scene for w in ((e.color, e.direction) if directed else (e.color,))]
-            for key in (*ORDINALS[: len(example.scene)], *NUMBERS[: len(example.scene)], *(e.color for e in example.scene)):
+            length, colors = len(example.scene), [event.color for event in example.scene]
+            for key in (*ORDINALS[:length], *NUMBERS[:length], *colors):
                 assert texts[:end].count(key) == 1
 
 

@@ -7,18 +7,19 @@ import pytest
 import torch
 
 import ktr.policy  # noqa: F401
+
 from transformers import AutoModelForImageTextToText, AutoProcessor  # isort: skip
 
 from ktr.rewards.answers import extract_answer
-from ktr.shapes.tiny_model import COLD_START
 from ktr.shapes.example import Mixture, draw_example
 from ktr.shapes.observer import Observer
-from ktr.shapes.tiny_model import build_model, save_untrained
+from ktr.shapes.tiny_model import COLD_START, build_model, save_untrained
 from ktr.shapes.tokenizer import TAGS, UNKNOWN, build_tokenizer
 from ktr.shapes.world import WorldSettings
 
 WORLD = WorldSettings()
-EXAMPLES = [draw_example((5, i), WORLD, Mixture(multiple_choice=0.3, observer=Observer(filler=0.5))) for i in range(150)]
+MIXTURE = Mixture(multiple_choice=0.3, observer=Observer(filler=0.5))
+EXAMPLES = [draw_example((5, i), WORLD, MIXTURE) for i in range(150)]
 
 
 @pytest.fixture(scope="module")

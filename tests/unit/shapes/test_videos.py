@@ -72,7 +72,8 @@ def test_colours_and_shapes_survive_the_file(tmp_path, reader):
 
 
 def test_a_temporal_patch_lasts_one_second(tmp_path, reader):
-    write_video(render(sample_scene(np.random.default_rng(0), WORLD), WORLD, np.random.default_rng(0)), tmp_path / "v.mp4", 2.0)
+    rng = np.random.default_rng(0)
+    write_video(render(sample_scene(rng, WORLD), WORLD, rng), tmp_path / "v.mp4", WORLD.fps)
     assert reader.read(tmp_path / "v.mp4").seconds_per_temporal_patch() == pytest.approx(1.0)
 
 
@@ -135,4 +136,3 @@ def test_rows_are_read_by_the_same_reader_as_any_data_set(tmp_path, reader):
         assert question.extra["process_roles"] == [str(role) for role in example.process_roles]
         assert bool(question.options) == (question.answer in LETTERS)
     assert reader.read(dataset.questions[0].media_path).frames_FHWC.shape == (16, 56, 56, 3)
-

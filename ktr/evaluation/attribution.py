@@ -1,0 +1,41 @@
+"""Which tokens of a policy's answers the signals score high and select, outside of training."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from ktr.algorithm.weighting import TokenWeighting
+from ktr.analysis.token_records import Record, token_records
+from ktr.attribution.views import Factual
+from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.scoring.scorer import GroupScorer
+from ktr.types import Experience, RolloutGroup
+
+LabelTokens = Callable[[RolloutGroup], list[list[str]]]
+
+
+@torch.no_grad()
+def attribution_records(
+    policy: QwenVLPolicy,
+    scorer: GroupScorer,
+    weighting: TokenWeighting,
+    experiences: Sequence[Experience],
+    seeds: Sequence[int],
+    step: int = 0,
+    label: LabelTokens | None = None,
+) -> list[Record]:
+    """One record for each completion, with every signal's scores and selection, and roles where ``label`` knows them."""
+    groups = [experience.group for experience in experiences]
+    features = policy.encode_video([group.prompt for group in groups])
+    factual = scorer.score(policy, groups, features, Factual(), seeds, entropy=True)
+    required = [weighting.required_views(group.question.data_type) for group in groups]
+    views = scorer.score_views(policy, groups, features, required, seeds)
+    records: list[Record] = []
+    for experience, scores, counterfactual in zip(experiences, factual, views, strict=True):
+        group = experience.group
+        mask_GT = group.completion_mask_GT.to(scores.logps_GT.device)
+        eos_GT = mask_GT & (group.completion_ids_GT.to(mask_GT.device) == policy.eos_token_id)
+        weights = weighting(scores, counterfactual, mask_GT, eos_GT)
+        roles = None if label is None else label(group)
+        records += token_records(experience, weights, scores, policy.decode_tokens, step, roles)
+    return records

@@ -1,0 +1,86 @@
+"""Evaluation of a policy without training it: held-out accuracy, and which tokens the signals select."""
+
+import zlib
+from pathlib import Path
+
+import ktr.policy  # noqa: F401  # isort: skip  (before lightning, see ktr.policy.torchvision_ops)
+from hydra.utils import instantiate
+from lightning.pytorch import seed_everything
+from omegaconf import DictConfig
+
+from ktr.analysis.attribution_summary import attribution_summary
+from ktr.analysis.token_records import Record, append_records
+from ktr.callbacks.progress import ProgressLine
+from ktr.callbacks.run_record import start_run, write_summary
+from ktr.data.datamodule import QuestionDataModule
+from ktr.evaluation.accuracy import AccuracyMeter, verdict
+from ktr.evaluation.attribution import attribution_records
+from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.rollout.engine import RolloutEngine
+from ktr.training.quiet import quiet_libraries
+from ktr.types import Experience, PromptInputs
+
+
+def run_evaluation(config: DictConfig) -> Path:
+    """Answer the held-out questions in each way of ``config.answers``; returns the path of summary.json.
+
+    A question whose video can't be read is no wrong answer: it is counted in ``skips``.
+    """
+    run_dir, policy, engine, data = _prepare(config)
+    reward = instantiate(config.reward)
+    meters = {name: AccuracyMeter(instantiate(sampling)) for name, sampling in config.answers.items()}
+    with ProgressLine("evaluate", total=len(data.validation)) as progress:
+        for batch in data.val_dataloader():
+            features = policy.encode_video(batch)
+            for meter in meters.values():
+                with policy.reusing_features(batch, features):
+                    groups = engine.generate(batch, meter.sampling, [_seed(config, prompt) for prompt in batch])
+                meter.add([verdict(group, reward) for group in groups])
+            progress.advance(len(batch), questions=len(batch))
+    summary = {
+        "name": config.name,
+        "model": str(config.model.path),
+        "seed": config.seed,
+        "accuracy": {name: meter.summary() for name, meter in meters.items()},
+        "skips": dict(data.skips.counts),
+    }
+    return write_summary(run_dir, summary)
+
+
+def run_attribution(config: DictConfig) -> Path:
+    """Answer ``num_questions`` held-out questions and score their tokens; returns the path of attribution.jsonl."""
+    run_dir, policy, engine, data = _prepare(config)
+    parts = ("scorer", "attribution", "sampling", "reward", "advantage")
+    scorer, weighting, sampling, reward, advantage = (instantiate(config[part]) for part in parts)
+    records: list[Record] = []
+    with ProgressLine("attribute", total=config.num_questions) as progress:
+        for batch in data.val_dataloader():
+            batch = batch[: config.num_questions - progress.done]
+            if not batch:
+                break
+            seeds = [_seed(config, prompt) for prompt in batch]
+            experiences = []
+            for group in engine.generate(batch, sampling, seeds):
+                reward_parts, rewards_G = reward(group)
+                experiences.append(Experience(group, reward_parts, rewards_G, advantage(rewards_G)))
+            records += attribution_records(policy, scorer, weighting, experiences, seeds)
+            progress.advance(len(batch), questions=len(batch))
+    path = run_dir / "attribution.jsonl"
+    append_records(path, records)
+    write_summary(run_dir, {"name": config.name, "attribution": attribution_summary(records)})
+    return path
+
+
+def _prepare(config: DictConfig) -> tuple[Path, QwenVLPolicy, RolloutEngine, QuestionDataModule]:
+    quiet_libraries()
+    seed_everything(config.seed, verbose=False)
+    run_dir = Path(config.paths.run_dir)
+    start_run(run_dir, config, config.seed)
+    encoder = instantiate(config.encoder)
+    policy = instantiate(config.model).eval()
+    data = instantiate(config.data, encode=encoder.encode)
+    return run_dir, policy, instantiate(config.rollout, policy=policy), data
+
+
+def _seed(config: DictConfig, prompt: PromptInputs) -> int:
+    return zlib.crc32(f"{config.seed}/{prompt.question.id}".encode())

@@ -1,0 +1,115 @@
+"""What every training of a policy shares: the optimizer's step, held-out validation, and exact checkpoints."""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from ktr.evaluation.accuracy import AccuracyMeter, verdict
+from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.rewards.composite import CompositeReward
+from ktr.rollout.engine import RolloutEngine, SamplingParams
+from ktr.training.failure import stop_on_non_finite
+from ktr.training.optim import AdamWCosine
+from ktr.training.ranks import sum_gradients_over_ranks
+from ktr.types import Experience, PromptInputs
+
+
+class PolicyModule(LightningModule):
+    """A policy, the engine that answers with it, and the reward that judges its answers.
+
+    ``validation_sampling`` maps a name (greedy, sampled) to how held-out questions are answered. Where a loss or
+    gradient is not finite the step stops before the optimizer acts, and ``failure_dir`` keeps what produced it.
+    """
+
+    def __init__(
+        self,
+        policy: QwenVLPolicy,
+        engine: RolloutEngine,
+        reward: CompositeReward,
+        optimizer: AdamWCosine,
+        validation_sampling: Mapping[str, SamplingParams],
+        failure_dir: str | Path,
+        seed: int,
+    ):
+        super().__init__()
+        self.automatic_optimization = False
+        self.policy = policy
+        self.engine = engine
+        self.reward = reward
+        self.optimizer_settings = optimizer
+        self.failure_dir = Path(failure_dir)
+        self.seed = seed
+        self.meters = {name: AccuracyMeter(params) for name, params in validation_sampling.items()}
+        self.validation_summary: dict[str, dict[str, Any]] = {}
+
+    def configure_optimizers(self) -> Any:
+        optimizer, schedule = self.optimizer_settings.build(self.policy)
+        return [optimizer], [schedule]
+
+    def on_train_start(self) -> None:
+        self.engine.load_weights(self.policy.named_weights(), version=self.global_step)
+
+    def take_step(self, metrics: dict[str, Tensor], experiences: Sequence[Experience]) -> dict[str, Tensor]:
+        """Sum the gradients over ranks, clip them, and step; returns ``metrics`` with ``grad/norm``, before clipping.
+
+        Raises ``NonFiniteError`` before the step where any of them is NaN or infinite.
+        """
+        parameters = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
+        for parameter in parameters:  # a batch that teaches nothing is a step of gradient zero
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        sum_gradients_over_ranks(parameters)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.optimizer_settings.max_grad_norm)
+        metrics = metrics | {"grad/norm": norm}
+        stop_on_non_finite(self.failure_dir, self.global_step + 1, metrics, self.policy, experiences)
+        self.optimizers().step()
+        self.lr_schedulers().step()
+        return metrics
+
+    def validation_step(self, batch: list[PromptInputs], batch_idx: int) -> None:
+        if not batch:  # a rank whose share of the last batch is empty
+            return
+        self.policy.eval()
+        features = self.policy.encode_video(batch)
+        # The same draws at every validation, so that a change is the policy's.
+        seeds = [zlib.crc32(f"validation/{prompt.question.id}".encode()) for prompt in batch]
+        for meter in self.meters.values():
+            with self.policy.reusing_features(batch, features):
+                groups = self.engine.generate(batch, meter.sampling, seeds)
+            meter.add([verdict(group, self.reward) for group in groups])
+
+    def on_validation_epoch_end(self) -> None:
+        self.validation_summary = {name: meter.summary() for name, meter in self.meters.items()}
+        for name, summary in self.validation_summary.items():
+            for figure in ("accuracy", "format", "completion_length"):
+                self.log(f"val/{name}/{figure}", summary[figure])
+        self.log("step", float(self.global_step))  # rows of metrics count updates, from 0 before the first
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The weights are saved beside, as a model folder."""
+        checkpoint["state_dict"] = {}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Nothing to load: the policy was built from the checkpoint's model folder."""
+
+    def decode_tokens(self, ids: Sequence[int]) -> list[str]:
+        """The text of each token on its own, for logs."""
+        return self.policy.decode_tokens(ids)
+
+
+def cut_graph(features: Sequence[Float[Tensor, "N D"]]) -> list[Float[Tensor, "N D"]]:
+    """Leaves in place of the tower's features, on which the gradients of several backward passes gather."""
+    return [feature.detach().requires_grad_(feature.requires_grad) for feature in features]
+
+
+def backward_through_cut(features: Sequence[Float[Tensor, "N D"]], leaves: Sequence[Float[Tensor, "N D"]]) -> None:
+    """Run what gathered on the leaves through the tower's graph, once; nothing where the tower isn't trained."""
+    reached = [(feature, leaf.grad) for feature, leaf in zip(features, leaves, strict=True) if leaf.grad is not None]
+    if reached:
+        torch.autograd.backward([feature for feature, _ in reached], [grad for _, grad in reached])

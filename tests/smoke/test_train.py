@@ -1,0 +1,70 @@
+"""The entry point end to end: what a run leaves, exact resumption, and two ranks against one."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ktr.callbacks.model_checkpoint import checkpoints
+from tests.smoke.conftest import Train, finished
+
+STEPS = ["trainer.max_steps=6", "callbacks.model_checkpoint.every_n_steps=2"]
+
+
+@pytest.fixture(scope="session")
+def whole_run(start_training: Train, smoke_folder: Path) -> Path:
+    """A run of six steps that nothing disturbed."""
+    output = finished(start_training([*STEPS, "name=whole"]))
+    run_dir = smoke_folder / "runs" / "whole"
+    assert output.strip().splitlines()[-1] == str(run_dir / "report.html")
+    return run_dir
+
+
+def test_a_run_leaves_its_record(whole_run: Path):
+    for name in ("config.yaml", "record.json", "metrics.csv", "rollouts.jsonl", "summary.json", "report.html"):
+        assert (whole_run / name).stat().st_size > 0, name
+    assert (whole_run / "policy" / "model.safetensors").is_file()
+    summary = json.loads((whole_run / "summary.json").read_text())
+    assert summary["algorithm"] == "video_ktr" and summary["attribution"]["name"] == "vet"
+    assert summary["num_updates"] == 6 and summary["seed"] == 0
+    for when in ("accuracy_before", "accuracy_after"):
+        for way in ("greedy", "sampled"):
+            assert {"accuracy", "n", "low", "high"} <= set(summary[when][way])
+    assert summary["tokens_per_second"] > 0 and summary["wall_seconds"] > 0
+
+
+def test_a_run_killed_in_the_middle_and_started_again_is_the_same_to_the_bit(
+    whole_run: Path, start_training: Train, smoke_folder: Path
+):
+    run_dir = smoke_folder / "runs" / "killed"
+    victim = start_training([*STEPS, "name=killed"])
+    # SIGKILL as soon as a checkpoint is there, wherever in the next step that is
+    while not checkpoints(run_dir / "checkpoints"):
+        assert victim.poll() is None, victim.communicate()[0]
+        os.sched_yield()
+    victim.send_signal(signal.SIGKILL)
+    victim.communicate()
+    assert not (run_dir / "summary.json").exists()
+
+    finished(start_training([*STEPS, "name=killed"]))
+    assert json.loads((run_dir / "record.json").read_text())["resumed"]
+    for name in ("metrics.csv", "rollouts.jsonl"):
+        assert (run_dir / name).read_bytes() == (whole_run / name).read_bytes(), name
+    resumed, whole = (load_file(path / "policy" / "model.safetensors") for path in (run_dir, whole_run))
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
+def test_two_ranks_give_the_gradient_of_one(start_training: Train, smoke_folder: Path):
+    dump = "+callbacks.gradient_dump={{_target_: tests.smoke.gradient_dump.GradientDump, path: {}}}"
+    paths = {"cpu": smoke_folder / "one.safetensors", "ddp": smoke_folder / "two.safetensors"}
+    for trainer, path in paths.items():
+        finished(start_training(["trainer.max_steps=1", f"trainer={trainer}", f"name={trainer}", dump.format(path)]))
+    one, two = load_file(paths["cpu"]), load_file(paths["ddp"])
+    assert one.keys() == two.keys()
+    scale = max(gradient.abs().max() for gradient in one.values())
+    for name, gradient in one.items():
+        assert (gradient - two[name]).abs().max() <= 1e-6 * scale, name
