@@ -27,13 +27,13 @@ class PackedRow:
     layout: PackedLayout
     predictors_N: Int[Tensor, " M"]
     targets_N: Int[Tensor, " M"]
-    masks: tuple[Bool[Tensor, "G T"], ...]
+    masks: tuple[Bool[Tensor, "_ _"], ...]
 
     @cached_property
     def group_sizes(self) -> list[int]:
         return [int(mask.sum()) for mask in self.masks]
 
-    def unpack(self, values_N: Float[Tensor, " M"]) -> list[Float[Tensor, "G T"]]:
+    def unpack(self, values_N: Float[Tensor, " M"]) -> list[Float[Tensor, "_ _"]]:
         """Values of the predicted tokens back in each group's (G, T) shape, zero on padding."""
         return [
             values.new_zeros(mask.shape).masked_scatter(mask.to(values.device), values)

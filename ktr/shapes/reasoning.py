@@ -37,6 +37,7 @@ OPENERS = ("let me watch .", "i watch the video carefully .", "step by step now 
 FILLERS = ("hmm", "ok", "well", "let me look", "note that", "let me check", "and now")
 SEARCHES = ("i look for {} .", "let me find {} .", "where is {} ?")
 CLOSERS = ("so", "thus")
+CLOSER_SHARES = (0.8, 0.2)
 NUMBERS = ("one", "two", "three", "four", "five", "six")
 DIRECTED_KINDS = ("two_hop", "direction", "count")  # their derivations need to know where things move
 
@@ -84,7 +85,8 @@ def _conclude(question: Question, seen: Scene, rng: np.random.Generator) -> tupl
         return [answer], answer.text
     if question.kind == "nth":
         index = len(seen) - 1 if target == "last" else ORDINALS.index(target)
-        steps = words(f"last {ORDINALS[index]}" if target == "last" else target, Role.DERIVED) + [color_at(index)]
+        keys = f"last {ORDINALS[index]}" if target == "last" else target
+        steps = [*words(keys, Role.DERIVED), color_at(index)]
         return steps, steps[-1].text
 
     known = target in colors
@@ -124,7 +126,7 @@ def reason(question: Question, scene: Scene, observer: Observer, rng: np.random.
         trace += words(question.target) + words(answer, Role.APPEARANCE)
     else:
         trace = _maybe(OPENERS, observer.filler, rng) + _list_events(question, seen, observer.filler, rng)
-        trace += _maybe(FILLERS, observer.filler, rng) + words(str(rng.choice(CLOSERS)), Role.DECISION)
+        trace += _maybe(FILLERS, observer.filler, rng) + words(str(rng.choice(CLOSERS, p=CLOSER_SHARES)), Role.DECISION)
         steps, answer = _conclude(question, seen, rng)
         trace += steps
     if question.options:

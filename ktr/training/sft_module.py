@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,7 @@ from ktr.training.view_dropout import ViewDropout
 from ktr.types import Experience, PromptInputs, RolloutGroup
 
 
+@runtime_checkable
 class AuxiliaryLoss(Protocol):
     """A loss on the visual features of a batch, weight included; the mean over its questions."""
 

@@ -1,0 +1,89 @@
+"""What each view shows: what it changes changes, and nothing else does."""
+
+import pytest
+import torch
+
+from ktr.attribution.views import Factual, MaskedVideo, ShuffledFrames
+from ktr.scoring.views import apply_view
+from tests.tiny_policy import GRID, NUM_VISUAL, random_prompt
+
+
+@pytest.fixture
+def seen(policy):
+    prompt = random_prompt(policy, 0)
+    with torch.no_grad():
+        (features,) = policy.encode_video([prompt])
+
+    def see(view, seed=0):
+        with torch.no_grad():
+            return apply_view(view, policy, prompt, features, seed)
+
+    return prompt, features, see
+
+
+def test_the_factual_view_is_the_prompt(seen):
+    prompt, features, see = seen
+    view = see(Factual())
+    assert torch.equal(view.input_ids_P, prompt.input_ids_P) and torch.equal(view.features_ND, features)
+    assert view.next_position == int(prompt.positions_3P.max()) + 1
+
+
+@pytest.mark.parametrize("masking", ["drop", "drop_compact", "zero", "blank_frames"])
+def test_a_masked_video_tells_nothing_of_the_video(policy, seen, masking):
+    """Two videos under one question look the same once masked."""
+    prompt, _, see = seen
+    masked = see(MaskedVideo(masking))
+    other = type(prompt)(
+        prompt.question, prompt.input_ids_P, prompt.positions_3P, torch.randn_like(prompt.pixels_NC), prompt.grid_thw
+    )
+    with torch.no_grad():
+        (features,) = policy.encode_video([other])
+        masked_other = apply_view(MaskedVideo(masking), policy, other, features, 0)
+    torch.testing.assert_close(masked.features_ND, masked_other.features_ND, atol=1e-5, rtol=0)
+
+
+def test_only_the_compact_mask_moves_the_text(seen):
+    prompt, _, see = seen
+    assert see(MaskedVideo("drop")).next_position == int(prompt.positions_3P.max()) + 1
+    compact = see(MaskedVideo("drop_compact"))
+    assert compact.next_position == prompt.num_tokens - NUM_VISUAL
+    assert compact.positions_3P.tolist() == [list(range(prompt.num_tokens - NUM_VISUAL))] * 3
+
+
+@pytest.mark.parametrize("masking", ["drop", "zero"])
+def test_half_a_mask_hides_half_of_the_visual_tokens(seen, masking):
+    _, features, see = seen
+    view = see(MaskedVideo(masking, fraction=0.5))
+    visible = view.features_ND[view.features_ND.any(dim=1)]
+    assert len(visible) == NUM_VISUAL // 2
+    assert all((row == features).all(dim=1).any() for row in visible)
+
+
+def test_shuffled_patches_are_the_features_of_the_shuffled_pixels(policy, seen):
+    """The tower neither attends across temporal patches nor knows time: permuting after it is exact."""
+    prompt, features, see = seen
+    view = see(ShuffledFrames("temporal_patch"), seed=3)
+    rows = [int((features == row).all(dim=1).nonzero()[0]) for row in view.features_ND]
+    order = torch.tensor(rows).view(GRID[0], -1)[:, 0] // (NUM_VISUAL // GRID[0])
+    pixels = prompt.pixels_NC.unflatten(0, (GRID[0], -1))[order].flatten(0, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(policy.encode_pixels(pixels, GRID), view.features_ND, atol=1e-5, rtol=0)
+
+
+def test_shuffling_frames_moves_each_frame_whole(policy, seen, monkeypatch):
+    prompt, _, see = seen
+    given = []
+    monkeypatch.setattr(policy, "encode_pixels", lambda pixels, grid: given.append(pixels) or pixels)
+    see(ShuffledFrames("frame", order="reverse"))
+
+    def frames(pixels):  # (frames, rows · channels · pixels)
+        return pixels.view(GRID[0], GRID[1] * GRID[2], 3, 2, 196).permute(0, 3, 1, 2, 4).reshape(2 * GRID[0], -1)
+
+    assert torch.equal(frames(given[0]), frames(prompt.pixels_NC).flip(0))
+
+
+def test_draws_of_a_shuffle_differ_and_seeds_repeat_it(seen):
+    _, _, see = seen
+    first = see(ShuffledFrames(draw=0), seed=1).features_ND
+    assert torch.equal(first, see(ShuffledFrames(draw=0), seed=1).features_ND)
+    assert not torch.equal(first, see(ShuffledFrames(draw=1), seed=1).features_ND)

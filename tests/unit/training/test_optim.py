@@ -1,0 +1,50 @@
+"""The schedule rises, then falls along a cosine; only matrices decay."""
+
+import pytest
+import torch
+from torch import nn
+
+from ktr.training.optim import AdamWCosine
+
+
+def rates(settings: AdamWCosine, steps: int) -> list[float]:
+    optimizer, schedule = settings.build(nn.Linear(2, 2))
+    seen = []
+    for _ in range(steps):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return seen
+
+
+def test_warm_up_reaches_the_rate_and_the_cosine_ends_at_its_floor():
+    seen = rates(AdamWCosine(lr=1.0, total_steps=12, warmup_steps=4, final_lr_fraction=0.1), 13)
+    assert seen[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    assert seen[8] == pytest.approx(0.55)
+    assert seen[12] == pytest.approx(0.1)
+    assert all(a >= b for a, b in zip(seen[4:], seen[5:], strict=False))
+
+
+def test_biases_do_not_decay():
+    optimizer, _ = AdamWCosine(lr=0.1, total_steps=2, weight_decay=0.5).build(nn.Linear(3, 2))
+    decay = {tuple(p.shape): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert decay == {(2, 3): 0.5, (2,): 0.0}
+
+
+def test_nothing_to_train_is_an_error():
+    with pytest.raises(ValueError, match="nothing to train"):
+        AdamWCosine(lr=0.1, total_steps=2).build(nn.Linear(2, 2).requires_grad_(False))
+
+
+def test_a_schedule_goes_on_from_its_state_to_the_bit():
+    settings = AdamWCosine(lr=1.0, total_steps=10, warmup_steps=3)
+    whole = rates(settings, 10)
+    optimizer, schedule = settings.build(nn.Linear(2, 2))
+    for _ in range(5):
+        optimizer.step()
+        schedule.step()
+    resumed_optimizer, resumed = settings.build(nn.Linear(2, 2))
+    resumed_optimizer.load_state_dict(optimizer.state_dict())
+    resumed.load_state_dict(schedule.state_dict())
+    assert resumed_optimizer.param_groups[0]["lr"] == whole[5]
+    assert torch.tensor(resumed.get_last_lr()[0]) == torch.tensor(whole[5])
