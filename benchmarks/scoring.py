@@ -27,6 +27,7 @@ from unittest.mock import patch
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch.profiler import ProfilerActivity, profile
 from transformers import Qwen2_5_VLForConditionalGeneration
 from transformers.utils.logging import disable_progress_bar
 
@@ -221,6 +222,7 @@ def ratios(seconds: dict[str, dict[str, float]], memory: dict[str, float]) -> di
         "reference_grpo/ours_grpo": total["reference_grpo"] / total["ours_grpo"],
         "ours_ktr/ours_grpo": total["ours_ktr"] / total["ours_grpo"],
         "memory_ours_ktr/reference_ktr": memory["ours_ktr"] / memory["reference_ktr"],
+        **{f"peak_mib_{method}": mib for method, mib in memory.items()},
     }
 
 
@@ -244,18 +246,36 @@ def main() -> None:
         for tower in ROUNDS:
             for size in PROMPTS:
                 seconds = measure(folder, tower, size)
-                memory = {m: peak_memory(folder, tower, size, m) for m in ("reference_ktr", "ours_grpo", "ours_ktr")}
-                table = Table(
-                    title=f"prompt {PROMPTS[size] * 120 + 102} tokens, tower {tower}: CPU seconds", title_justify="left"
-                )
-                for column in ("method", *SECTIONS, "total", "peak MiB"):
-                    table.add_column(column, justify="left" if column == "method" else "right")
-                for method, times in seconds.items():
-                    cells = [f"{times[s]:.2f}" if times[s] else "" for s in (*SECTIONS, "total")]
-                    table.add_row(method, *cells, f"{memory[method]:.0f}" if method in memory else "")
-                console.print(table)
+                memory = {method: peak_memory(folder, tower, size, method) for method in ("reference_ktr", "ours_ktr")}
+                console.print(table(f"prompt {PROMPTS[size] * 120 + 102} tokens, tower {tower}", seconds, memory))
+                shares = operator_shares(Ours(folder, tower, PROMPTS[size]))
+                console.print("ours_ktr by operator: " + ", ".join(f"{k} {v:.0%}" for k, v in shares.items()) + "\n")
                 result[f"{tower}_{size}"] = {key: round(value, 3) for key, value in ratios(seconds, memory).items()}
     print(json.dumps(result))
+
+
+def table(title: str, seconds: dict[str, dict[str, float]], memory: dict[str, float]) -> Table:
+    result = Table(title=f"{title}: CPU seconds", title_justify="left")
+    for column in ("method", *SECTIONS, "total", "peak MiB"):
+        result.add_column(column, justify="left" if column == "method" else "right")
+    for method, times in seconds.items():
+        cells = [f"{times[section]:.2f}" if times[section] else "" for section in (*SECTIONS, "total")]
+        result.add_row(method, *cells, f"{memory[method]:.0f}" if method in memory else "")
+    return result
+
+
+def operator_shares(update: Update) -> dict[str, float]:
+    """Where the CPU time of a Video-KTR update goes, by kind of operator."""
+    update.run("ktr")  # the first run pays for what is set up once
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        update.run("ktr")
+    times = {event.key.removeprefix("aten::"): event.self_cpu_time_total for event in profiler.key_averages()}
+    shares = {
+        "matrix products": sum(t for name, t in times.items() if name in ("mm", "addmm", "addmm_", "bmm")),
+        "attention": sum(t for name, t in times.items() if name.startswith("_scaled_dot_product")),
+    }
+    total = sum(times.values())
+    return {kind: t / total for kind, t in shares.items()} | {"rest": 1 - sum(shares.values()) / total}
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from ktr.config import CONF, launch
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")
 def evaluate(config: DictConfig) -> None:
-    OmegaConf.resolve(config)  # a run's folder is chosen once, before the run makes it
+    OmegaConf.resolve(config)
     from ktr.evaluation.run import run_evaluation  # heavy: only once the config is known to be right
 
     sys.stdout.write(f"{run_evaluation(config)}\n")

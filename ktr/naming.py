@@ -19,6 +19,7 @@ from platformdirs import user_cache_path
 from ktr.errors import ConfigError
 
 IN_THE_NAME = {"algorithm", "attribution", "seed", "video.num_frames", "experiment"}
+FOLDER_OF_RANK_0 = "KTR_RUN_FOLDER"  # where rank 0 tells the processes that it launches which folder is theirs
 MAX_LENGTH = 120  # a folder's name has a limit on every file system
 NOT_PART_OF_IT = {"name", "resume", "paths", "hydra", "logger", "callbacks"}
 
@@ -59,9 +60,12 @@ def run_folder(runs: str, name: str, resume: bool, *, _root_: DictConfig) -> str
     A folder is taken when its run has finished (it holds summary.json), so that a rerun never touches a finished run,
     and a rerun of a run that was killed goes on in its folder. With ``resume=False`` any existing folder is taken.
     """
-    if "LOCAL_RANK" in os.environ and "KTR_RUN_FOLDER" in os.environ:  # a process that rank 0 launched
-        return os.environ["KTR_RUN_FOLDER"]
-    experiment = _hydra(_root_).runtime.choices.get("experiment")
+    if "LOCAL_RANK" in os.environ and FOLDER_OF_RANK_0 in os.environ:
+        return os.environ[FOLDER_OF_RANK_0]
+    hydra = _hydra(_root_)
+    if "hydra" not in _root_ and not OmegaConf.is_missing(hydra.runtime, "output_dir"):  # the job runs: Hydra chose
+        return os.path.relpath(hydra.runtime.output_dir, runs)
+    experiment = hydra.runtime.choices.get("experiment")
     base = Path(experiment, name) if experiment else Path(name)
     folder, number = base, 1
     while (Path(runs) / folder / ("summary.json" if resume else "")).exists():

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,13 +21,11 @@ from ktr.types import PromptInputs
 
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 
-Part = Literal["vision", "merger", "language", "embeddings", "head"]
-
 
 class QwenVLPolicy(nn.Module):
     """Qwen2.5-VL loaded from ``path``, an ordinary model folder.
 
-    ``freeze`` names the parts that are not trained. ``lora`` holds the arguments of peft's ``LoraConfig``; where it is
+    ``freeze`` names the parts that are not trained: vision, merger, language, embeddings, head. ``lora`` holds the arguments of peft's ``LoraConfig``; where it is
     given only the adapters are trained. ``attention`` is ``sdpa`` or ``flash_attention_2``. Raises ``MissingModel``
     where the folder isn't there: nothing is ever fetched.
     """
@@ -37,7 +35,7 @@ class QwenVLPolicy(nn.Module):
         path: str | Path,
         dtype: str = "float32",
         attention: str = "sdpa",
-        freeze: Sequence[Part] = (),
+        freeze: Sequence[str] = (),
         lora: Mapping[str, Any] | None = None,
         gradient_checkpointing: bool = False,
     ):
@@ -188,7 +186,7 @@ class QwenVLPolicy(nn.Module):
             if (self.path / name).is_file():
                 shutil.copyfile(self.path / name, folder / name)
 
-    def _freeze(self, parts: Sequence[Part]) -> None:
+    def _freeze(self, parts: Sequence[str]) -> None:
         model = self.model.model
         modules: dict[str, list[nn.Module]] = {
             "vision": [model.visual.patch_embed, model.visual.blocks],

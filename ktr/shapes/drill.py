@@ -1,7 +1,7 @@
 """Copying drills: lists of events as text, without a video, and the steps of a derivation that look things up in them.
 
-What a small model learns last is to look up a word in its own text and to write what stands beside it. A trace holds two
-or three such steps behind a video of 32 tokens; a drill holds a dozen and no video, so that the circuit forms in a
+What a small model learns last is to look up a word in its own text and to write what stands beside it. A trace holds
+two or three such steps behind a video of 32 tokens; a drill holds a dozen and no video, so that the circuit forms in a
 fraction of the time.
 """
 

@@ -84,17 +84,17 @@ def build_config(vocabulary: dict[str, int]) -> Qwen2_5_VLConfig:
         vision_start_token_id=vocabulary[VISION_START],
         vision_end_token_id=vocabulary[VISION_END],
         tie_word_embeddings=True,
-        initializer_range=0.05,
     )
 
 
 def build_model(seed: int) -> Qwen2_5_VLForConditionalGeneration:
     """A freshly initialised policy; the same weights for the same seed, whatever was drawn before."""
+    vocabulary = build_tokenizer().get_vocab()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Qwen2_5_VLForConditionalGeneration(build_config(build_tokenizer().get_vocab()))
-    model.generation_config.eos_token_id = model.config.text_config.eos_token_id
-    model.generation_config.pad_token_id = model.config.text_config.pad_token_id
+        model = Qwen2_5_VLForConditionalGeneration(build_config(vocabulary))
+    model.generation_config.eos_token_id = vocabulary[END_OF_TURN]
+    model.generation_config.pad_token_id = vocabulary[PAD]
     return model
 
 

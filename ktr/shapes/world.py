@@ -55,7 +55,8 @@ class WorldSettings:
         if self.patches_per_event < 2:
             raise ValueError(
                 f"num_frames={self.num_frames} holds {self.num_temporal_patches} temporal patches, fewer than two for "
-                f"each of max_events={self.max_events} events: raise num_frames to {4 * self.max_events} or lower max_events"
+                f"each of max_events={self.max_events} events: raise num_frames to {4 * self.max_events} or lower "
+                "max_events"
             )
 
     @property

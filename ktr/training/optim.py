@@ -34,7 +34,9 @@ class AdamWCosine:
             {"params": [p for p in trainable if p.ndim > 1], "weight_decay": self.weight_decay},
             {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        optimizer = AdamW([group for group in groups if group["params"]], lr=self.lr, betas=(self.betas[0], self.betas[1]))
+        optimizer = AdamW(
+            [group for group in groups if group["params"]], lr=self.lr, betas=(self.betas[0], self.betas[1])
+        )
         return optimizer, LambdaLR(optimizer, self._lr_fraction)
 
     def _lr_fraction(self, step: int) -> float:

@@ -7,7 +7,6 @@ import torch
 
 from ktr.attribution.views import Factual, MaskedVideo
 from ktr.errors import KtrError
-from ktr.shapes.alignment import patch_words
 from ktr.shapes.example import Mixture, draw_example
 from ktr.shapes.observer import Observer
 from ktr.shapes.tokenizer import build_tokenizer
@@ -90,18 +89,3 @@ def test_views_are_dropped_at_their_rate_and_evenly():
     assert ViewDropout(views, 0.0).draw(generator) == Factual()
     with pytest.raises(ValueError, match="rate"):
         ViewDropout(views, 1.5)
-
-
-def test_a_patch_is_aligned_with_what_it_shows():
-    scene = [
-        {"color": "red", "shape": "circle", "direction": "left"},
-        {"color": "blue", "shape": "cross", "direction": "up"},
-    ]
-    assert patch_words(scene, num_patches=6, max_events=3) == [
-        ("red", "circle", "right"),
-        ("red", "circle", "left"),
-        ("blue", "cross", "down"),
-        ("blue", "cross", "up"),
-        ("nothing", "nothing", "nothing"),
-        ("nothing", "nothing", "nothing"),
-    ]

@@ -1,0 +1,115 @@
+"""Loading, freezing, saving and the reference of a policy."""
+
+import pytest
+import torch
+
+from ktr.errors import MissingModel
+from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.policy.reference import Reference
+from ktr.scoring.scorer import GroupScorer
+from tests.tiny_policy import random_group, random_prompt
+
+
+def test_a_folder_that_is_not_there_is_named_with_the_remedy(tmp_path):
+    with pytest.raises(MissingModel, match=r"no model at .*nowhere.*set model\.path"):
+        QwenVLPolicy(tmp_path / "nowhere")
+
+
+def trained_parts(policy: QwenVLPolicy) -> set[str]:
+    names = {name for name, parameter in policy.model.named_parameters() if parameter.requires_grad}
+    parts = {"patch_embed": "vision", "blocks": "vision", "merger": "merger", "embed_tokens": "embeddings"}
+    return {next((part for word, part in parts.items() if word in name), "language") for name in names}
+
+
+@pytest.mark.parametrize(
+    "freeze, trained",
+    [
+        ((), {"vision", "merger", "language", "embeddings"}),
+        (("vision",), {"merger", "language", "embeddings"}),
+        (("vision", "merger"), {"language", "embeddings"}),
+        (("vision", "merger", "embeddings"), {"language"}),
+    ],
+)
+def test_freezing_is_by_part(policy_folder, freeze, trained):
+    assert trained_parts(QwenVLPolicy(policy_folder, freeze=freeze)) == trained
+
+
+def test_an_unknown_part_is_named(policy_folder):
+    with pytest.raises(ValueError, match="tower"):
+        QwenVLPolicy(policy_folder, freeze=("tower",))
+
+
+@pytest.mark.parametrize("lora", [None, {"r": 2, "target_modules": ["q_proj"], "init_lora_weights": False}])
+def test_saved_weights_come_back_to_the_bit(policy_folder, tmp_path, lora):
+    trained = QwenVLPolicy(policy_folder, lora=lora)
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1)
+    trained.save(tmp_path)
+    again = QwenVLPolicy(policy_folder, lora=lora)
+    again.load_trained(tmp_path)
+    pairs = zip(trained.named_weights(), again.named_weights(), strict=True)
+    assert all(torch.equal(a, b) for (_, a), (_, b) in pairs)
+
+
+def test_a_saved_folder_is_an_ordinary_model_folder(policy, tmp_path):
+    from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
+
+    policy.save(tmp_path)
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(tmp_path)
+    assert torch.equal(model.lm_head.weight, policy.head_weight)
+    assert AutoProcessor.from_pretrained(tmp_path).tokenizer.get_vocab() == policy.tokenizer.get_vocab()
+
+
+def test_a_checkpoint_without_weights_is_named(policy, tmp_path):
+    with pytest.raises(MissingModel, match="not a checkpoint"):
+        policy.load_trained(tmp_path)
+
+
+def test_given_features_stand_in_for_the_tower_only_without_gradient_and_inside(policy):
+    prompt = random_prompt(policy, 0)
+    marked = torch.full((24, 128), 7.0)
+    with policy.reusing_features([prompt], [marked]):
+        with torch.no_grad():
+            assert torch.equal(policy.encode_video([prompt])[0], marked)
+        assert policy.encode_video([prompt])[0].requires_grad
+    with torch.no_grad():
+        assert not torch.equal(policy.encode_video([prompt])[0], marked)
+
+
+def test_the_reference_stays_while_the_policy_moves(policy_folder):
+    policy = QwenVLPolicy(policy_folder)
+    reference = Reference(policy, lambda: QwenVLPolicy(policy_folder))
+    groups = [random_group(policy, 0, [4, 3])]
+    scorer = GroupScorer()
+
+    def logps():
+        with torch.no_grad():
+            return reference.logps(scorer, groups, policy.encode_video([groups[0].prompt]))[0]
+
+    before = logps()
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.mul_(1.1)
+    assert torch.equal(before, logps())
+
+
+def test_a_reference_without_kl_loads_no_second_copy(policy):
+    def fail() -> QwenVLPolicy:
+        raise AssertionError("loaded")
+
+    Reference(policy, fail)
+
+
+def test_with_adapters_the_reference_is_the_policy_without_them(policy_folder):
+    policy = QwenVLPolicy(
+        policy_folder, lora={"r": 2, "target_modules": ["q_proj", "v_proj"], "init_lora_weights": False}
+    )
+    base = QwenVLPolicy(policy_folder)
+    groups, scorer = [random_group(policy, 0, [4, 3])], GroupScorer()
+    with torch.no_grad():
+        features = base.encode_video([groups[0].prompt])
+        reference = Reference(policy, lambda: base).logps(scorer, groups, features)[0]
+        plain = Reference(base, lambda: base).logps(scorer, groups, features)[0]
+    torch.testing.assert_close(reference, plain, atol=1e-6, rtol=0)

@@ -1,0 +1,86 @@
+"""Laws of the two auxiliary losses: what the features should say, and what the text alone settles."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.shapes.alignment import AlignmentLoss, patch_words
+from ktr.shapes.drill import CopyingDrill, drill
+from ktr.shapes.reasoning import NUMBERS
+from ktr.shapes.tiny_model import save_untrained
+from ktr.shapes.world import COLORS, ORDINALS
+from ktr.types import PromptInputs, VideoQuestion
+
+SCENE = [
+    {"color": "red", "shape": "circle", "direction": "left"},
+    {"color": "blue", "shape": "cross", "direction": "up"},
+    {"color": "white", "shape": "cross", "direction": "left"},
+]
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("untrained")
+    save_untrained(folder)
+    return QwenVLPolicy(folder)
+
+
+def prompt(id: str = "1") -> PromptInputs:
+    question = VideoQuestion(id, "?", "free-form", "red", Path("a.mp4"), extra={"scene": SCENE})
+    return PromptInputs(question, torch.zeros(1).long(), torch.zeros(3, 1).long(), torch.zeros(1, 1), (8, 4, 4))
+
+
+def test_a_patch_is_aligned_with_what_it_shows():
+    assert patch_words(SCENE[:2], num_patches=6, max_events=3) == [
+        ("red", "circle", "right"),
+        ("red", "circle", "left"),
+        ("blue", "cross", "down"),
+        ("blue", "cross", "up"),
+        ("nothing", "nothing", "nothing"),
+        ("nothing", "nothing", "nothing"),
+    ]
+
+
+def test_features_that_name_their_patch_have_less_loss_than_those_that_name_another(policy):
+    embeddings = F.normalize(policy.head_weight.detach(), dim=-1)
+    words = patch_words(SCENE, num_patches=8, max_events=4)
+    ids = torch.tensor([policy.tokenizer.convert_tokens_to_ids(list(triple)) for triple in words])
+    features = embeddings[ids].sum(1).repeat_interleave(4, 0)
+    loss = AlignmentLoss(max_events=4)
+    right = loss(policy, [prompt()], [features])
+    wrong = loss(policy, [prompt()], [features.roll(8, 0)])
+    assert right < wrong
+    assert loss(policy, [prompt()] * 2, [features, features]) == pytest.approx(float(right), rel=1e-5)
+    assert AlignmentLoss(4, weight=0.5)(policy, [prompt()], [features]) == pytest.approx(float(right) / 2, rel=1e-5)
+
+
+def test_a_drill_asks_only_for_what_its_text_settles():
+    for seed in range(20):
+        text, copied = drill(SCENE, num_steps=10, rng=np.random.default_rng(seed))
+        assert len(text) == len(copied) and sum(copied) == 10
+        listed = text[text.index("first") : copied.index(True) - 2]
+        options = dict(zip(text[3:10:2], "ABCD", strict=True))
+        for position in np.flatnonzero(copied):
+            asked, key, value = text[position - 2 : position + 1]
+            if asked == "option":
+                assert options[key] == value
+                continue
+            after = [second for first, second in zip(listed, listed[1:], strict=False) if first == key]
+            assert after == [value]
+            assert key in (*COLORS, *ORDINALS, *NUMBERS)
+
+
+def test_the_drill_of_a_question_is_always_the_same_and_needs_no_video(policy):
+    loss = CopyingDrill(num_drills=2, num_steps=6)
+    features = [torch.randn(32, 128)] * 3
+    prompts = [prompt("1"), prompt("2"), prompt("3")]
+    first = loss(policy, prompts, features)
+    assert first == loss(policy, prompts, [torch.zeros(32, 128)] * 3)
+    assert first == pytest.approx(float(loss(policy, prompts[:2], features[:2])), rel=1e-6)
+    assert first != loss(policy, prompts[::-1], features)
+    first.backward()
+    assert policy.head_weight.grad is not None
