@@ -3,9 +3,9 @@
 Shape suffixes, here and everywhere: G completions of a group, T completion tokens (right-padded), P prompt tokens,
 D hidden units, V words of the vocabulary, N rows of any kind. ``logps_GT`` is a float tensor of shape (G, T).
 
-A worked example. The question "what color is the third one ?" about a video becomes one ``PromptInputs`` (ids with the
-video placeholders expanded, pixels, explicit M-RoPE positions). The rollout engine answers it G = 8 times, each answer a
-``Completion`` of its own length, together a ``RolloutGroup``. Rewards and advantages turn the group into an
+A worked example. The question "what color is the third one ?" about a video becomes one ``PromptInputs`` (ids with
+the video placeholders expanded, pixels, explicit M-RoPE positions). The rollout engine answers it G = 8 times, each
+answer a ``Completion`` of its own length, together a ``RolloutGroup``. Rewards and advantages turn the group into an
 ``Experience``, the unit that is scored, weighted and learned from.
 """
 

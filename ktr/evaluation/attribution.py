@@ -24,7 +24,7 @@ def attribution_records(
     step: int = 0,
     label: LabelTokens | None = None,
 ) -> list[Record]:
-    """One record for each completion, with every signal's scores and selection, and roles where ``label`` knows them."""
+    """One record per completion, with every signal's scores and selection, and roles where ``label`` knows them."""
     groups = [experience.group for experience in experiences]
     features = policy.encode_video([group.prompt for group in groups])
     factual = scorer.score(policy, groups, features, Factual(), seeds, entropy=True)

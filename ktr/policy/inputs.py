@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -33,8 +33,11 @@ class PromptEncoder:
         self.max_prompt_tokens = max_prompt_tokens
         settings = reader.settings
         size = {"shortest_edge": settings.min_pixels, "longest_edge": settings.max_pixels}
-        self._videos = Qwen2VLVideoProcessor.from_pretrained(path, size=size, cap_pixels_per_frame=False)
-        self._images = Qwen2VLImageProcessor.from_pretrained(path, size=size)
+        self._videos = cast(
+            Qwen2VLVideoProcessor,
+            Qwen2VLVideoProcessor.from_pretrained(path, size=size, cap_pixels_per_frame=False),
+        )
+        self._images = cast(Qwen2VLImageProcessor, Qwen2VLImageProcessor.from_pretrained(path, size=size))
         self._tokens_per_second = _vision_config(path)["tokens_per_second"]
 
     def encode(self, question: VideoQuestion) -> PromptInputs:
@@ -65,7 +68,7 @@ class PromptEncoder:
             raise PromptTooLong(question.id, len(input_ids_P), self.max_prompt_tokens)
         positions_3P = mrope_positions(
             input_ids_P,
-            self.tokenizer.convert_tokens_to_ids(token),
+            cast(int, self.tokenizer.convert_tokens_to_ids(token)),
             grid_thw,
             self._videos.merge_size,
             seconds_per_patch,

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,6 +12,7 @@ from peft import LoraConfig, set_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 
 from ktr.errors import MissingModel
@@ -25,9 +26,9 @@ _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "video_
 class QwenVLPolicy(nn.Module):
     """Qwen2.5-VL loaded from ``path``, an ordinary model folder.
 
-    ``freeze`` names the parts that are not trained: vision, merger, language, embeddings, head. ``lora`` holds the arguments of peft's ``LoraConfig``; where it is
-    given only the adapters are trained. ``attention`` is ``sdpa`` or ``flash_attention_2``. Raises ``MissingModel``
-    where the folder isn't there: nothing is ever fetched.
+    ``freeze`` names the parts that are not trained: vision, merger, language, embeddings, head. ``lora`` holds the
+    arguments of peft's ``LoraConfig``; where it is given only the adapters are trained. ``attention`` is ``sdpa`` or
+    ``flash_attention_2``. Raises ``MissingModel`` where the folder isn't there: nothing is ever fetched.
     """
 
     def __init__(
@@ -53,8 +54,9 @@ class QwenVLPolicy(nn.Module):
         self.model.set_attn_implementation(
             {"text_config": attention_name(attention), "vision_config": _tower_attention(attention)}
         )
-        vision = self.model.config.vision_config
-        self.temporal_patch_size: int = vision.temporal_patch_size
+        vision = cast(Qwen2_5_VLVisionConfig, self.model.config.vision_config)
+        self.temporal_patch_size = int(vision.temporal_patch_size)
+        self.merge_area = vision.spatial_merge_size**2
         self._freeze(freeze)
         self._given_features: dict[int, Tensor] = {}
         self.has_adapters = lora is not None
@@ -98,8 +100,7 @@ class QwenVLPolicy(nn.Module):
         grids = [prompt.grid_thw for prompt in prompts]
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.trains_vision):
             features = self._run_tower(pixels, grids)
-        merge_area = self.model.config.vision_config.spatial_merge_size**2
-        return list(features.split([t * h * w // merge_area for t, h, w in grids]))
+        return list(features.split([t * h * w // self.merge_area for t, h, w in grids]))
 
     @contextmanager
     def reusing_features(

@@ -64,7 +64,8 @@ class _ChunkedLogps(torch.autograd.Function):
         return torch.cat(logps), entropies_N
 
     @staticmethod
-    def backward(ctx: Any, grad_logps_N: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
+        grad_logps_N: Tensor = grad_outputs[0]
         hidden_ND, weight_VD, targets_N, banned_ids = ctx.saved_tensors
         grad_hidden = torch.empty_like(hidden_ND)
         grad_weight = torch.zeros_like(weight_VD) if ctx.needs_input_grad[1] else None

@@ -35,7 +35,7 @@ def apply_view(
     features_ND: Float[Tensor, "N D"],
     seed: int,
 ) -> PromptView:
-    """The prompt under ``view``. ``seed`` fixes what is random in it: a question and seed always give the same order."""
+    """The prompt under ``view``. ``seed`` fixes what is random in it: the same seed gives the same order."""
     ids, positions = prompt.input_ids_P, prompt.positions_3P
     next_position = int(positions.max()) + 1
     match view:

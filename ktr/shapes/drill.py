@@ -18,42 +18,55 @@ from ktr.scoring.packing import PackedLayout
 from ktr.scoring.prefix_attention import GroupSpan
 from ktr.scoring.token_head import token_logps
 from ktr.shapes.questions import LETTERS
-from ktr.shapes.reasoning import NUMBERS
+from ktr.shapes.reasoning import HERE
 from ktr.shapes.world import COLORS, ORDINALS
 from ktr.types import PromptInputs
 
 
 def drill(scene: Sequence[dict[str, str]], num_steps: int, rng: np.random.Generator) -> tuple[list[str], list[bool]]:
-    """Words of a drill about a scene, and which of them copy what the text before them settles.
+    """Words of a drill about a scene, and which of them the text before them settles.
 
-    Options with letters, the list of events, then steps in a random order: a colour and its number, an ordinal and its
-    colour, a number and its direction, an option's word and its letter.
+    A colour to look for, the list of events with a note where that colour is met, then steps in a random order: "here"
+    and its ordinal; an ordinal, its colour, and the direction of that, or in every other drill the letter of an option.
     """
     colors = [event["color"] for event in scene]
+    target = str(rng.choice(colors))
+    drilled: list[tuple[str, bool]] = []
+
+    def say(text: str, settled: str = "") -> None:
+        drilled.extend([(word, False) for word in text.split()] + [(word, True) for word in settled.split()])
+
+    shown = dict(zip(rng.permutation(_some_colors(colors, rng)).tolist(), LETTERS, strict=True))
+    with_options = bool(rng.random() < 0.5)
+    say(f"right after {target} ?")
+    if with_options:
+        say(" ".join(["Options :", *(f"{letter}. {color}" for color, letter in shown.items())]))
+    for ordinal, event in zip(ORDINALS, scene, strict=False):
+        say(f"{ordinal} {event['color']}", f"{HERE} {ordinal}" if event["color"] == target else "")
+        if with_options:
+            say("", ".")
+        else:
+            say(f"{event['direction']} .")
+    for index in rng.integers(-1, len(scene), size=num_steps):
+        if index < 0:
+            say(f"so {HERE}", ORDINALS[colors.index(target)])
+        else:
+            last = shown.get(colors[index], ".") if with_options else scene[index]["direction"]
+            say(f"so {ORDINALS[index]}", f"{colors[index]} {last}")
+    return [word for word, _ in drilled], [settled for _, settled in drilled]
+
+
+def _some_colors(colors: Sequence[str], rng: np.random.Generator) -> list[str]:
+    """As many colours as there are letters, those of the scene first."""
     others = [color for color in COLORS if color not in colors]
-    shown = rng.permutation([*colors, *others])[: len(LETTERS)].tolist()
-    text = ["Options", ":"] + [word for pair in zip(LETTERS, shown, strict=True) for word in (f"{pair[0]}.", pair[1])]
-    steps = [(color, letter) for letter, color in zip(LETTERS, shown, strict=True)]
-    for index, event in enumerate(scene):
-        text += [ORDINALS[index], event["color"], NUMBERS[index], event["direction"], "."]
-        steps += [
-            (event["color"], NUMBERS[index]),
-            (ORDINALS[index], event["color"]),
-            (NUMBERS[index], event["direction"]),
-        ]
-    copied = [False] * len(text)
-    for key, value in [steps[i] for i in rng.integers(len(steps), size=num_steps)]:
-        # A letter is asked for by "option": else a colour's number is meant.
-        text += (["option"] if value in LETTERS else ["so"]) + [key, value]
-        copied += [False, False, True]
-    return text, copied
+    return [*colors, *rng.permutation(others).tolist()][: len(LETTERS)]
 
 
 class CopyingDrill:
     """``weight`` times the mean negative log-probability of the copied words, one drill for each of the first
     ``num_drills`` questions of a batch, about its scene."""
 
-    def __init__(self, num_drills: int = 16, num_steps: int = 12, weight: float = 1.0):
+    def __init__(self, num_drills: int = 16, num_steps: int = 8, weight: float = 1.0):
         self.num_drills = num_drills
         self.num_steps = num_steps
         self.weight = weight

@@ -7,7 +7,7 @@ labelled it: an ordinal before the conclusion lists an event, a colour after it 
 from collections.abc import Sequence
 
 from ktr.shapes.questions import APPEARANCE_KINDS, LETTERS, candidates
-from ktr.shapes.reasoning import CLOSERS, NUMBERS, Role
+from ktr.shapes.reasoning import CLOSERS, HERE, LOCATED_KINDS, Role
 from ktr.shapes.world import COLORS, DIRECTIONS, ORDINALS
 
 DIGITS = candidates("count", "")
@@ -56,17 +56,18 @@ def _label_temporal(thought: list[str], kind: str, target: str, options: Sequenc
         role = Role.NOTHING
         if word in CLOSERS:
             role, concluding = Role.DECISION, True
+            guessing = kind in LOCATED_KINDS and HERE not in listed
         elif not concluding:
-            if word in ORDINALS and ORDINALS.index(word) >= 2:
+            if word == HERE or word in DIGITS or (word in ORDINALS and thought[position - 1 : position] == [HERE]):
+                role = Role.DERIVED
+            elif word in ORDINALS and ORDINALS.index(word) >= 2:
                 role = Role.DECISION
             elif word in COLORS or word in DIRECTIONS:
                 role = Role.ORDER_MOTION
-            elif word in DIGITS or word in NUMBERS:
-                role = Role.DERIVED
             listed.add(word)
         elif word in LETTERS:
             role = _letter_role(thought[position - 1], options)
-        elif word in ANSWER_WORDS or word in (*ORDINALS, *NUMBERS, "last"):
+        elif word in ANSWER_WORDS or word in (*ORDINALS, "last", HERE):
             role = Role.DECISION if guessing else Role.DERIVED
             # What the list does not hold cannot lead on: from here on the writer guesses.
             guessing |= (word in ORDINALS or word in COLORS) and word not in listed

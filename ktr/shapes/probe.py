@@ -1,4 +1,4 @@
-"""What the trained policy's answers rest on, and whether the signals find the right words: held out, with ground truth."""
+"""What a trained policy's answers rest on, and whether the signals find the right words, against ground truth."""
 
 import zlib
 from collections.abc import Iterable
@@ -71,7 +71,7 @@ class WorldProbe:
             if missing > 0:
                 groups = self._rollouts(module, batch[:missing])
                 records += self._score(module, groups, self.signals)
-                many = {"temporal": TemporalSignal(num_shuffles=self.num_shuffles)}
+                many: dict[str, Signal] = {"temporal": TemporalSignal(num_shuffles=self.num_shuffles)}
                 averaged += self._score(module, groups, many)
         append_records(attribution_file, records)
         attribution = attribution_summary(records)

@@ -1,9 +1,9 @@
 """Reasoning as prose, with the role of every word.
 
-A derivation lists the events in order ("first red one left . second blue two up .") and concludes ("so red one second
-blue ."). Each step copies what follows a key that stands right before it and is unique in the text: an ordinal is
-followed by its colour, a colour by its number, so that a small model can learn every step. Prose stands between the
-steps, never inside one.
+A derivation lists the events in order, notes where it meets what the question names ("first blue . second red here second
+. third white ."), and concludes ("so here second third white ."). Each step copies what follows a key that stands right
+before it and is unique in the text: "here" is followed by an ordinal, an ordinal by its colour, a colour by its direction,
+so that a small model can learn every step. Prose stands between the steps, never inside one.
 """
 
 from collections.abc import Sequence
@@ -38,8 +38,9 @@ FILLERS = ("hmm", "ok", "well", "let me look", "note that", "let me check", "and
 SEARCHES = ("i look for {} .", "let me find {} .", "where is {} ?")
 CLOSERS = ("so", "thus")
 CLOSER_SHARES = (0.8, 0.2)
-NUMBERS = ("one", "two", "three", "four", "five", "six")
+HERE = "here"  # said where the list meets the colour that the question names
 DIRECTED_KINDS = ("two_hop", "direction", "count")  # their derivations need to know where things move
+LOCATED_KINDS = ("before", "after", "two_hop", "direction")  # these start from a colour
 
 
 def words(text: str, role: Role = Role.NOTHING) -> list[Word]:
@@ -51,13 +52,15 @@ def _maybe(phrases: Sequence[str], rate: float, rng: np.random.Generator) -> lis
 
 
 def _list_events(question: Question, seen: Scene, filler: float, rng: np.random.Generator) -> list[Word]:
-    trace, count = [], 0
+    trace, count, located = [], 0, question.kind not in LOCATED_KINDS
     for index, event in enumerate(seen):
-        # Every video has two events, so naming the first two is no decision; a third one may not exist.
         trace += _maybe(FILLERS, filler, rng)
+        # Every video has two events, so naming the first two is no decision; a third one may not exist.
         trace += words(ORDINALS[index], Role.DECISION if index >= 2 else Role.NOTHING)
         trace += words(event.color, Role.ORDER_MOTION)
-        trace += words(NUMBERS[index], Role.DERIVED)
+        if not located and event.color == question.target:
+            located = True
+            trace += words(HERE if question.kind == "direction" else f"{HERE} {ORDINALS[index]}", Role.DERIVED)
         if question.kind in DIRECTED_KINDS:
             trace += words(event.direction, Role.ORDER_MOTION)
         if question.kind == "count":
@@ -69,40 +72,37 @@ def _list_events(question: Question, seen: Scene, filler: float, rng: np.random.
 
 def _conclude(question: Question, seen: Scene, rng: np.random.Generator) -> tuple[list[Word], str]:
     """The steps from the list of events to the answer word. What the list does not hold is guessed."""
-    colors, target = [event.color for event in seen], question.target
-
-    def color_at(index: int) -> Word:
-        if index < len(seen):
-            return Word(colors[index], Role.DERIVED)
-        unseen = [color for color in COLORS if color not in colors and color != target]
-        return Word(str(rng.choice(unseen)), Role.DECISION)
-
-    def direction_at(index: int, role: Role) -> Word:
-        return Word(seen[index].direction if index < len(seen) else str(rng.choice(list(DIRECTIONS))), role)
-
-    if question.kind == "count":
-        answer = Word(str(sum(event.direction == target for event in seen)), Role.DERIVED)
-        return [answer], answer.text
-    if question.kind == "nth":
+    kind, target, colors = question.kind, question.target, [event.color for event in seen]
+    if kind == "count":
+        steps = words(str(sum(event.direction == target for event in seen)), Role.DERIVED)
+    elif kind == "nth":
         index = len(seen) - 1 if target == "last" else ORDINALS.index(target)
-        keys = f"last {ORDINALS[index]}" if target == "last" else target
-        steps = [*words(keys, Role.DERIVED), color_at(index)]
-        return steps, steps[-1].text
-
-    known = target in colors
-    role = Role.DERIVED if known else Role.DECISION
-    index = colors.index(target) if known else min(len(seen), len(ORDINALS) - 1)
-    steps = [Word(target, Role.DERIVED), Word(NUMBERS[index], role)]
-    if question.kind == "direction":
-        steps += [direction_at(index, role)]
-        return steps, steps[-1].text
-    other = max(index - 1, 0) if question.kind == "before" else min(index + 1, len(ORDINALS) - 1)
-    color = color_at(other)
-    steps += [Word(ORDINALS[other], role), color if known else Word(color.text, role)]
-    if question.kind == "two_hop":
-        after_color = color.role if known else role
-        steps += [Word(NUMBERS[other], after_color), direction_at(other, after_color)]
+        keys = words(f"last {ORDINALS[index]}" if target == "last" else target, Role.DERIVED)
+        steps = keys + _describe(seen, index, question, rng)
+    elif target not in colors:
+        steps = [] if kind == "direction" else words(ORDINALS[min(len(seen), len(ORDINALS) - 1)], Role.DECISION)
+        steps += _describe(seen, len(seen), question, rng)
+    else:
+        here = colors.index(target)
+        steps = words(HERE, Role.DERIVED)
+        if kind == "direction":
+            steps += words(seen[here].direction, Role.DERIVED)
+        else:
+            other = max(here - 1, 0) if kind == "before" else min(here + 1, len(ORDINALS) - 1)
+            steps += words(f"{ORDINALS[here]} {ORDINALS[other]}", Role.DERIVED)
+            steps += _describe(seen, other, question, rng)
     return steps, steps[-1].text
+
+
+def _describe(seen: Scene, index: int, question: Question, rng: np.random.Generator) -> list[Word]:
+    """Colour or direction, or both, of the event that the steps have come to."""
+    if index < len(seen):
+        color, direction, role = seen[index].color, seen[index].direction, Role.DERIVED
+    else:
+        unseen = set(COLORS) - {event.color for event in seen} - {question.target}
+        color, direction, role = str(rng.choice(sorted(unseen))), str(rng.choice(list(DIRECTIONS))), Role.DECISION
+    shown = {"two_hop": f"{color} {direction}", "direction": direction}
+    return words(shown.get(question.kind, color), role)
 
 
 def _letter(question: Question, answer_word: str, rng: np.random.Generator) -> Word:
@@ -145,5 +145,5 @@ def answer_role(question: Question, trace: Sequence[Word]) -> Role:
 def vocabulary() -> list[str]:
     """Every word that a trace or an answer may hold."""
     phrases = " ".join((*OPENERS, *FILLERS, *SEARCHES, *CLOSERS)).replace("{}", "")
-    found = [*COLORS, *DIRECTIONS, *ORDINALS, *NUMBERS, *candidates("shape", ""), *candidates("count", ""), *LETTERS]
+    found = [*COLORS, *DIRECTIONS, *ORDINALS, HERE, *candidates("shape", ""), *candidates("count", ""), *LETTERS]
     return list(dict.fromkeys([*found, "last", ".", *phrases.split()]))

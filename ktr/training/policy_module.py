@@ -3,12 +3,14 @@
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from lightning.pytorch import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 
 from ktr.evaluation.accuracy import AccuracyMeter, verdict
 from ktr.policy.qwen_vl import QwenVLPolicy
@@ -56,9 +58,9 @@ class PolicyModule(LightningModule):
         self.engine.load_weights(self.policy.named_weights(), version=self.global_step)
 
     def take_step(self, metrics: dict[str, Tensor], experiences: Sequence[Experience]) -> dict[str, Tensor]:
-        """Sum the gradients over ranks, clip them, and step; returns ``metrics`` with ``grad/norm``, before clipping.
+        """Sum the gradients over ranks, clip them, and step; ``metrics`` comes back with ``lr`` and ``grad/norm``.
 
-        Raises ``NonFiniteError`` before the step where any of them is NaN or infinite.
+        The norm is that before clipping. Raises ``NonFiniteError`` before the step where a metric is not finite.
         """
         parameters = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
         for parameter in parameters:  # a batch that teaches nothing is a step of gradient zero
@@ -68,8 +70,10 @@ class PolicyModule(LightningModule):
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.optimizer_settings.max_grad_norm)
         metrics = metrics | {"grad/norm": norm}
         stop_on_non_finite(self.failure_dir, self.global_step + 1, metrics, self.policy, experiences)
-        self.optimizers().step()
-        self.lr_schedulers().step()
+        cast(LightningOptimizer, self.optimizers()).step()
+        schedule = cast(LambdaLR, self.lr_schedulers())
+        metrics["lr"] = torch.tensor(schedule.get_last_lr()[0])
+        schedule.step()
         return metrics
 
     def validation_step(self, batch: list[PromptInputs], batch_idx: int) -> None:

@@ -88,7 +88,7 @@ class VideoRLModule(PolicyModule):
         for update in range(self.updates_per_rollout):
             if update > 0 and self.policy.trains_vision:
                 learned.features = self.policy.encode_video([e.group.prompt for e in learned.experiences])
-            self.optimizers().zero_grad()
+            self.policy.zero_grad()
             metrics = loss_metrics(self._backward(learned, counts), self.device)
             metrics = self.take_step(metrics, experiences)
         clock.mark("update")
@@ -96,7 +96,7 @@ class VideoRLModule(PolicyModule):
         self.num_rollout_steps += 1
         self.engine.load_weights(self.policy.named_weights(), version=self.global_step)
         clock.mark("weight_push")
-        self.log_dict(metrics | {"lr": self.lr_schedulers().get_last_lr()[0], "step": float(self.global_step)})
+        self.log_dict(metrics | {"step": float(self.global_step)})
         self.log_dict(rollout_metrics(experiences), sync_dist=True)
         return {
             "loss": metrics["loss/total"],

@@ -1,6 +1,5 @@
 """The groups that a step learns from, with all that was scored before the first update."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from jaxtyping import Float
@@ -20,7 +19,7 @@ class ScoredBatch:
 
     experiences: list[Experience]
     features: list[Float[Tensor, "N D"]]
-    views: list[Mapping[View, TokenScores]]
+    views: list[dict[View, TokenScores]]
     ref_logps: list[Float[Tensor, "G T"] | None]
     factual: dict[int, TokenScores] = field(default_factory=dict)
     weights: dict[int, TokenWeights] = field(default_factory=dict)

@@ -65,9 +65,9 @@ class SFTModule(PolicyModule):
     def training_step(self, batch: list[PromptInputs], batch_idx: int) -> dict[str, Any]:
         groups = [self.demonstrations.group(prompt, self.policy.tokenizer) for prompt in batch]
         features = self.policy.encode_video(batch)
+        self.policy.zero_grad()
         leaves = cut_graph(features)  # packed rows share the tower's graph
 
-        self.optimizers().zero_grad()
         metrics = {f"loss/{name}": self._learn_auxiliary(loss, batch, leaves) for name, loss in self.auxiliary.items()}
         if self.global_step >= self.auxiliary_steps:
             metrics["loss/demonstration"] = self._learn_words(groups, leaves)
@@ -76,8 +76,7 @@ class SFTModule(PolicyModule):
         self.engine.load_weights(self.policy.named_weights(), version=self.global_step)
 
         loss = torch.stack([value for name, value in metrics.items() if name.startswith("loss/")]).sum()
-        self.log_dict(metrics | {"loss/total": loss, "lr": self.lr_schedulers().get_last_lr()[0]})
-        self.log("step", float(self.global_step))
+        self.log_dict(metrics | {"loss/total": loss, "step": float(self.global_step)})
         return {"loss": loss}
 
     def _learn_auxiliary(

@@ -63,3 +63,31 @@ def test_the_config_of_the_other_programs_prints(program: str, tmp_path: Path):
 
 def test_help_lists_the_groups(tmp_path: Path):
     assert "attribution: e, et, " in ktr("train", "--help", folder=tmp_path).stdout
+
+
+JOB = """
+import hydra
+from ktr.config import CONF, launch
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")
+def job(config):
+    print(config.paths.run_dir)
+
+launch(job, "evaluate")
+"""
+
+
+@pytest.mark.parametrize("sweep", [[], ["-m", "seed=0,1"]])
+def test_a_job_writes_where_hydra_made_its_folder_and_a_rerun_elsewhere(sweep: list[str], tmp_path: Path):
+    """An evaluation never goes on in a folder that is there, so that the folder is chosen before Hydra makes it."""
+    folders: list[str] = []
+    for _ in range(2):
+        arguments = [*sweep, f"model.path={tmp_path}", "name=seed${seed}", "data.validation.num_questions=1"]
+        (tmp_path / "config.json").touch()  # a model, as far as the check looks
+        environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+        command = [sys.executable, "-c", JOB, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120)
+        assert done.returncode == 0, done.stderr
+        folders += [line for line in done.stdout.splitlines() if line.startswith("runs/")]
+    assert len(folders) == len(set(folders)) == 2 * max(1, len(sweep))
+    assert sorted(folders) == sorted(f"runs/{path.name}" for path in (tmp_path / "runs").iterdir() if path.is_dir())

@@ -13,7 +13,7 @@ def prompt(num_before: int, num_visual: int, num_after: int) -> torch.Tensor:
 
 
 def test_positions_of_a_small_video_by_hand():
-    # two text tokens, a video of 2 temporal patches x 1 x 2 merged tokens one second apart (2 positions), one text token
+    # two text tokens, 2 temporal patches of 1 x 2 merged tokens one second (2 positions) apart, one text token
     positions = mrope_positions(prompt(2, 4, 1), VIDEO, (2, 2, 4), 2, seconds_per_patch=1.0, tokens_per_second=2)
     assert positions.tolist() == [
         [0, 1, 2, 2, 4, 4, 5],

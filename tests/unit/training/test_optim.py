@@ -1,5 +1,7 @@
 """The schedule rises, then falls along a cosine; only matrices decay."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -22,7 +24,7 @@ def test_warm_up_reaches_the_rate_and_the_cosine_ends_at_its_floor():
     assert seen[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
     assert seen[8] == pytest.approx(0.55)
     assert seen[12] == pytest.approx(0.1)
-    assert all(a >= b for a, b in zip(seen[4:], seen[5:], strict=False))
+    assert all(a >= b for a, b in pairwise(seen[4:]))
 
 
 def test_biases_do_not_decay():
