@@ -8,8 +8,10 @@ folder of the experiment's name.
 import os
 import re
 from collections.abc import Sequence
+from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from zlib import crc32
 
 from hydra.core.hydra_config import HydraConfig
@@ -25,11 +27,12 @@ NOT_PART_OF_IT = {"name", "resume", "paths", "hydra", "logger", "callbacks"}
 
 
 def register_resolvers() -> None:
-    """Make ``${run_name:…}``, ``${run_folder:…}``, ``${chosen:…}``, ``${user_cache:}`` and ``${shipped:…}`` known."""
+    """Make the resolvers below known to OmegaConf, and ``${user_cache:}`` and ``${shipped:path inside ktr/}``."""
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
     OmegaConf.register_new_resolver("chosen", chosen, replace=True)
     OmegaConf.register_new_resolver("user_cache", lambda: str(user_cache_path("ktr")), replace=True)
+    OmegaConf.register_new_resolver("no_wandb_key", no_wandb_key, replace=True)
     OmegaConf.register_new_resolver("shipped", lambda path: str(Path(__file__).parent / path), replace=True)
 
 
@@ -52,6 +55,17 @@ def run_name(program: str, *, _root_: DictConfig) -> str:
 def chosen(group: str, *, _root_: DictConfig) -> str:
     """The file of ``group`` that this run is composed of."""
     return _hydra(_root_).runtime.choices[group]
+
+
+def no_wandb_key() -> bool:
+    """True where W&B has no key, neither in the environment nor in ~/.netrc: the run is then kept on disk, offline."""
+    if os.environ.get("WANDB_API_KEY"):
+        return False
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    try:
+        return netrc().authenticators(host) is None
+    except (FileNotFoundError, NetrcParseError):
+        return True
 
 
 def run_folder(runs: str, name: str, resume: bool, *, _root_: DictConfig) -> str:

@@ -55,7 +55,7 @@ class QwenVLPolicy(nn.Module):
             {"text_config": attention_name(attention), "vision_config": _tower_attention(attention)}
         )
         vision = cast(Qwen2_5_VLVisionConfig, self.model.config.vision_config)
-        self.temporal_patch_size = int(vision.temporal_patch_size)
+        self.temporal_patch_size = cast(int, vision.temporal_patch_size)
         self.merge_area = vision.spatial_merge_size**2
         self._freeze(freeze)
         self._given_features: dict[int, Tensor] = {}

@@ -1,9 +1,9 @@
 """Reasoning as prose, with the role of every word.
 
-A derivation lists the events in order, notes where it meets what the question names ("first blue . second red here second
-. third white ."), and concludes ("so here second third white ."). Each step copies what follows a key that stands right
-before it and is unique in the text: "here" is followed by an ordinal, an ordinal by its colour, a colour by its direction,
-so that a small model can learn every step. Prose stands between the steps, never inside one.
+A derivation lists the events in order and notes where it meets what the question names ("first blue . second red here
+second . third white ."); then it concludes ("so here second third white ."). Each step copies what follows a key that
+stands right before it and is unique in the text: "here" is followed by an ordinal, an ordinal by its colour, a colour
+by its direction, so that a small model can learn every step. Prose stands between the steps, never inside one.
 """
 
 from collections.abc import Sequence

@@ -9,6 +9,7 @@ from typing import Any
 import ktr.policy  # noqa: F401  # isort: skip  (before lightning, see ktr.policy.torchvision_ops)
 from hydra.utils import get_class, instantiate
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig
 
 from ktr.analysis.report import write_report
@@ -82,6 +83,9 @@ def run_training(config: DictConfig) -> Path:
     summary |= {"wall_seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - started_cpu}
     write_summary(run_dir, summary)
     write_report(run_dir)
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):  # else the next run of a sweep would go on in this one
+            logger.experiment.finish(quiet=True)
     return run_dir
 
 

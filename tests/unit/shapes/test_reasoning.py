@@ -9,7 +9,7 @@ from ktr.shapes.example import Mixture, draw_example
 from ktr.shapes.ground_truth import label_words
 from ktr.shapes.observer import PERFECT, Observer
 from ktr.shapes.questions import KINDS, TEMPORAL_KINDS
-from ktr.shapes.reasoning import DIRECTED_KINDS, NUMBERS, Role, answer_role
+from ktr.shapes.reasoning import DIRECTED_KINDS, HERE, LOCATED_KINDS, Role, answer_role
 from ktr.shapes.world import ORDINALS, WorldSettings
 
 WORLD = WorldSettings()
@@ -66,7 +66,7 @@ def test_only_temporal_questions_have_words_of_order_and_only_the_others_words_o
 
 
 def test_each_step_copies_from_a_key_that_is_unique_before_it():
-    """A listed ordinal, and the colour after it, occur once in a perfect list, so a copy has one source."""
+    """Each ordinal describes one event, each colour stands once and "here" at most once, so a copy has one source."""
     for example in examples(PERFECT):
         texts = [word.text for word in example.trace]
         roles = [word.role for word in example.trace]
@@ -75,9 +75,11 @@ def test_each_step_copies_from_a_key_that_is_unique_before_it():
             listed = [w for w, r in zip(texts[:end], roles[:end], strict=True) if r == Role.ORDER_MOTION]
             directed = example.question.kind in DIRECTED_KINDS
             assert listed == [w for e in example.scene for w in ((e.color, e.direction) if directed else (e.color,))]
-            length, colors = len(example.scene), [event.color for event in example.scene]
-            for key in (*ORDINALS[:length], *NUMBERS[:length], *colors):
-                assert texts[:end].count(key) == 1
+            for event in example.scene:
+                assert texts[:end].count(event.color) == 1
+            assert texts[:end].count(HERE) == (example.question.kind in LOCATED_KINDS)
+            described = [texts[i + 1] for i in range(end) if texts[i] in ORDINALS and texts[i - 1] != HERE]
+            assert described == [event.color for event in example.scene]
 
 
 def test_the_prose_varies():
