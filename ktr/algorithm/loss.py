@@ -60,6 +60,11 @@ class ClippedSurrogate:
     def needs_reference(self) -> bool:
         return self.beta > 0
 
+    @property
+    def weighs_without_advantage(self) -> bool:
+        """True where weights matter to a group of zero advantages: they say which tokens the penalty covers."""
+        return self.needs_reference and self.kl_scope == "selected"
+
     def __call__(
         self,
         logps_GT: Float[Tensor, "G T"],

@@ -39,7 +39,7 @@ def token_statistics(experiences: Sequence[Experience], token_weights: Sequence[
 class TokenStatistics(Callback):
     """Logs ``token_statistics`` of the groups that a step learned from; of rank 0's in a distributed run.
 
-    A step that learned from no group (no rollouts, or equal rewards everywhere) logs nothing.
+    Groups whose tokens were not weighed (equal rewards) are left out; a step without any logs nothing.
     """
 
     def on_train_batch_end(
@@ -47,6 +47,8 @@ class TokenStatistics(Callback):
     ) -> None:
         learned: ScoredBatch | None = outputs.get("learned")
         if learned is not None:
-            token_weights = [learned.weights[index] for index in range(len(learned.experiences))]
-            metrics = token_statistics(learned.experiences, token_weights)
+            weighed = [index for index, weights in learned.weights.items() if weights.selections]
+            metrics = token_statistics(
+                [learned.experiences[index] for index in weighed], [learned.weights[index] for index in weighed]
+            )
             pl_module.log_dict(metrics, on_step=True, on_epoch=False)

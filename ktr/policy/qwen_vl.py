@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from jaxtyping import Bool, Float, Int
 from peft import LoraConfig, set_peft_model_state_dict
+from peft.tuners.lora import Linear as LoraLinear
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
@@ -92,7 +93,7 @@ class QwenVLPolicy(nn.Module):
         """True on the placeholders that visual features fill."""
         return (ids == self.model.config.video_token_id) | (ids == self.model.config.image_token_id)
 
-    def encode_video(self, prompts: Sequence[PromptInputs]) -> list[Float[Tensor, "N D"]]:
+    def encode_video(self, prompts: Sequence[PromptInputs]) -> list[Float[Tensor, "_ D"]]:
         """Features of each prompt's video: one run of the tower for all of them, with gradient if it is trained."""
         if not torch.is_grad_enabled() and all(id(prompt) in self._given_features for prompt in prompts):
             return [self._given_features[id(prompt)] for prompt in prompts]
@@ -104,7 +105,7 @@ class QwenVLPolicy(nn.Module):
 
     @contextmanager
     def reusing_features(
-        self, prompts: Sequence[PromptInputs], features: Sequence[Float[Tensor, "N D"]]
+        self, prompts: Sequence[PromptInputs], features: Sequence[Float[Tensor, "_ D"]]
     ) -> Iterator[None]:
         """Inside, encoding these very prompts without gradient returns ``features``: the tower runs once a video."""
         self._given_features = {id(prompt): f.detach() for prompt, f in zip(prompts, features, strict=True)}
@@ -179,13 +180,30 @@ class QwenVLPolicy(nn.Module):
         )
         self.model.load_state_dict(saved.state_dict())
 
-    def save(self, folder: Path) -> None:
-        """Write an ordinary model folder: weights as safetensors (or the adapters), config, tokenizer, processor."""
-        self.model.save_pretrained(folder, max_shard_size="100GB")
+    def save(self, folder: Path, merge_adapters: bool = False) -> None:
+        """Write an ordinary model folder: weights as safetensors, config, tokenizer, processor.
+
+        With LoRA it holds the adapters only, or, with ``merge_adapters``, the whole model with them merged in.
+        """
+        model = self._merged() if merge_adapters and self.has_adapters else self.model
+        model.save_pretrained(folder, max_shard_size="100GB")
         self.tokenizer.save_pretrained(folder)
         for name in _PROCESSOR_FILES:
             if (self.path / name).is_file():
                 shutil.copyfile(self.path / name, folder / name)
+
+    @torch.no_grad()
+    def _merged(self) -> Qwen2_5_VLForConditionalGeneration:
+        """A copy of the base model with the adapters added to its weights."""
+        merged = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+            self.path, dtype=self.model.dtype, local_files_only=True, use_safetensors=True
+        )
+        for name, module in self.model.named_modules():
+            if isinstance(module, LoraLinear):
+                for adapter in module.active_adapters:
+                    delta = cast(Tensor, module.get_delta_weight(adapter))
+                    cast(Tensor, merged.get_submodule(name).weight).add_(delta.cpu())
+        return merged
 
     def _freeze(self, parts: Sequence[str]) -> None:
         model = self.model.model

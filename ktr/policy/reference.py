@@ -33,7 +33,7 @@ class Reference:
 
     @torch.no_grad()
     def logps(
-        self, scorer: GroupScorer, groups: Sequence[RolloutGroup], features: Sequence[Float[Tensor, "N D"]]
+        self, scorer: GroupScorer, groups: Sequence[RolloutGroup], features: Sequence[Float[Tensor, "_ D"]]
     ) -> list[Float[Tensor, "G T"]]:
         """Factual log-probs of each group's tokens; ``features`` are the policy's."""
         model = self.policy if self.policy.has_adapters else self.frozen

@@ -1,4 +1,4 @@
-"""Several groups in one packed row: ``[prompt_1 | o_11 | … | o_1G | prompt_2 | …]``, and the way back."""
+"""Several groups in one packed row: ``[prompt_1 | o_11 | … | o_1G | prompt_2 | …]``, no padding, and the way back."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,19 +46,19 @@ def pack(groups: Sequence[RolloutGroup], prompts: Sequence[PromptView]) -> Packe
     ids, positions, spans, predictors, targets = [], [], [], [], []
     start = 0
     for group, prompt in zip(groups, prompts, strict=True):
-        completion_ids_GT, mask_GT = group.completion_ids_GT, group.completion_mask_GT
-        num_completions, length = completion_ids_GT.shape
-        span = GroupSpan(start, len(prompt.input_ids_P), num_completions, length)
+        completions = [completion.token_ids_T for completion in group.completions]
+        lengths_G = torch.tensor([len(ids_T) for ids_T in completions])
+        span = GroupSpan(start, len(prompt.input_ids_P), tuple(lengths_G.tolist()))
         spans.append(span)
-        ids += [prompt.input_ids_P, completion_ids_GT.flatten()]
+        ids += [prompt.input_ids_P, *completions]
         # Every completion follows the prompt, whatever its place in the row.
-        follow = (torch.arange(length) + prompt.next_position).repeat(num_completions)
+        follow = torch.cat([torch.arange(len(ids_T)) for ids_T in completions]) + prompt.next_position
         positions += [prompt.positions_3P, follow.expand(3, -1)]
         # Token t is predicted by the row before it: the completion's token t-1, or the prompt's last for t = 0.
-        rows_GT = span.completions_start + torch.arange(num_completions * length).view(num_completions, length) - 1
-        rows_GT[:, 0] = span.completions_start - 1
-        predictors.append(rows_GT[mask_GT])
-        targets.append(completion_ids_GT[mask_GT])
+        rows_N = torch.arange(span.completions_start, span.stop) - 1
+        rows_N[lengths_G.cumsum(0) - lengths_G] = span.completions_start - 1
+        predictors.append(rows_N)
+        targets += completions
         start = span.stop
     return PackedRow(
         input_ids_L=torch.cat(ids),
@@ -76,7 +76,7 @@ def split_by_tokens(groups: Sequence[RolloutGroup], max_tokens: int) -> list[lis
     rows: list[list[int]] = []
     room = 0
     for index, group in enumerate(groups):
-        num_tokens = group.prompt.num_tokens + group.completion_ids_GT.numel()
+        num_tokens = group.prompt.num_tokens + sum(len(completion.token_ids_T) for completion in group.completions)
         if not rows or num_tokens > room:
             rows.append([])
             room = max_tokens

@@ -9,13 +9,14 @@ with the causal diagonal aligned to the lower right. No mask of the row's length
 Called without a layout (generation, a plain forward) it is transformers' own attention of the same backend.
 """
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.attention.bias import causal_lower_right
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -28,12 +29,15 @@ BACKENDS = ("sdpa", "flash_attention_2")
 
 @dataclass(frozen=True)
 class GroupSpan:
-    """Where one group lies in the packed row: P prompt tokens from ``start``, then G completions padded to T."""
+    """Where one group lies in the packed row: P prompt tokens from ``start``, then its completions, without padding."""
 
     start: int
     prompt_length: int
-    num_completions: int
-    completion_length: int
+    lengths: tuple[int, ...]
+
+    @property
+    def num_completions(self) -> int:
+        return len(self.lengths)
 
     @property
     def completions_start(self) -> int:
@@ -41,7 +45,19 @@ class GroupSpan:
 
     @property
     def stop(self) -> int:
-        return self.completions_start + self.num_completions * self.completion_length
+        return self.completions_start + sum(self.lengths)
+
+    @cached_property
+    def padded(self) -> tuple[Int[Tensor, " GT"], Int[Tensor, " N"]]:
+        """The row that fills each place of a padded (G, T) batch, and the place in it of each of the N rows.
+
+        Padding repeats a completion's last row, which causal attention hides from every row before it.
+        """
+        lengths_G1 = torch.tensor(self.lengths)[:, None]
+        steps_T = torch.arange(max(self.lengths))
+        starts_G1 = lengths_G1.cumsum(0) - lengths_G1 + self.completions_start
+        rows_GT = starts_G1 + torch.minimum(steps_T, lengths_G1 - 1)
+        return rows_GT.flatten(), (steps_T < lengths_G1).flatten().nonzero()[:, 0]
 
 
 @dataclass(frozen=True)
@@ -61,12 +77,6 @@ def attention_name(backend: str) -> str:
         raise ValueError(f"attention backend {backend!r} is not one of {BACKENDS}")
     # transformers looks for the word flash in this name to decide how generation masks are made.
     return f"ktr_prefix_{backend}"
-
-
-def _split(x: Float[Tensor, "1 H L d"], span: GroupSpan) -> tuple[Float[Tensor, "1 H P d"], Float[Tensor, "G H T d"]]:
-    prompt = x[:, :, span.start : span.completions_start]
-    completions = x[0, :, span.completions_start : span.stop]
-    return prompt, completions.unflatten(1, (span.num_completions, span.completion_length)).transpose(0, 1)
 
 
 def prefix_sdpa(
@@ -94,15 +104,22 @@ def prefix_sdpa(
             q, k, v = query[:, :, rows], key[:, :, rows], value[:, :, rows]
             outputs.append(F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=True))
             continue
-        (q_prompt, q), (k_prompt, k), (v_prompt, v) = (_split(x, span) for x in (query, key, value))
+        prompt = slice(span.start, span.completions_start)
+        q_prompt, k_prompt, v_prompt = (x[:, :, prompt] for x in (query, key, value))
         prompt_out = F.scaled_dot_product_attention(
             q_prompt, k_prompt, v_prompt, is_causal=True, scale=scaling, enable_gqa=True
         )
+        rows_GT, places_N = (index.to(query.device, non_blocking=True) for index in span.padded)
+        q, k, v = (
+            x[0].transpose(0, 1).index_select(0, rows_GT).unflatten(0, (span.num_completions, -1)).transpose(1, 2)
+            for x in (query, key, value)
+        )
         k = torch.cat([k_prompt.expand(span.num_completions, -1, -1, -1), k], dim=2)
         v = torch.cat([v_prompt.expand(span.num_completions, -1, -1, -1), v], dim=2)
-        bias = causal_lower_right(span.completion_length, span.prompt_length + span.completion_length)
+        bias = causal_lower_right(q.shape[2], k.shape[2])
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scaling, enable_gqa=True)
-        outputs += [prompt_out, out.transpose(0, 1).flatten(1, 2)[None]]
+        out = out.transpose(1, 2).flatten(0, 1).index_select(0, places_N).transpose(0, 1)
+        outputs += [prompt_out, out[None]]
     return torch.cat(outputs, dim=2).transpose(1, 2), None
 
 
@@ -131,11 +148,10 @@ def prefix_flash(
     # flash wants (tokens, heads, d) and half precision
     q, k, v = (x[0].transpose(0, 1).to(value.dtype) for x in (query, key, value))
     prompts = [range(s.start, s.completions_start) for s in layout.spans]
-    completions = [
-        range(start, start + s.completion_length)
-        for s in layout.spans
-        for start in range(s.completions_start, s.stop, s.completion_length)
-    ]
+    completions = []
+    for s in layout.spans:
+        starts = itertools.accumulate(s.lengths[:-1], initial=s.completions_start)
+        completions += [range(start, start + length) for start, length in zip(starts, s.lengths, strict=True)]
     owners = [prompt for prompt, s in zip(prompts, layout.spans, strict=True) for _ in range(s.num_completions)]
     out = torch.empty_like(q)
     of_prompts = (prompts, [[prompt] for prompt in prompts])

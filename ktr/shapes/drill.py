@@ -81,7 +81,7 @@ class CopyingDrill:
             text, is_copy = drill(prompt.question.extra["scene"], self.num_steps, rng)
             ids += policy.tokenizer.convert_tokens_to_ids(text)
             positions += range(len(text))
-            spans.append(GroupSpan(start, len(text) - 1, 1, 1))
+            spans.append(GroupSpan(start, len(text) - 1, (1,)))
             copied += is_copy
             start += len(text)
         input_ids = torch.tensor(ids)

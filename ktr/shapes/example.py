@@ -29,7 +29,7 @@ class Mixture:
     """Which questions are asked, and who writes their reasoning."""
 
     kind_shares: Mapping[str, float] = field(default_factory=lambda: dict(KIND_SHARES))
-    multiple_choice: float = 0.12
+    multiple_choice: float = 0.1
     observer: Observer = PERFECT
 
 

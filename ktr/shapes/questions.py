@@ -4,7 +4,7 @@ Order kinds need to know which event is the n-th, motion kinds where a shape goe
 can be seen in any one frame of the event. ``COMPOSED_KINDS`` take more than one look at the video.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -101,12 +101,13 @@ def candidates(kind: str, target: str) -> tuple[str, ...]:
             return tuple(color for color in COLORS if color != target)
 
 
-def chance(question: Question) -> float:
+def chance(kind: str, target: str, options: Sequence[str] = ()) -> float:
     """Probability that a uniform guess among the answers that the question's text allows is right.
 
-    Options if there are any, else the words of the right sort without the one that the question names.
+    Options if there are any, else the words of the right sort without the one that the question names. Answers are
+    spread evenly over them, so no constant answer does better.
     """
-    return 1 / len(question.options or candidates(question.kind, question.target))
+    return 1 / len(options or candidates(kind, target))
 
 
 def _with_count(scene: Scene, direction: str, rng: np.random.Generator) -> Scene:

@@ -12,6 +12,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
+from ktr.errors import ConfigError
 from ktr.evaluation.accuracy import AccuracyMeter, verdict
 from ktr.policy.qwen_vl import QwenVLPolicy
 from ktr.rewards.composite import CompositeReward
@@ -49,6 +50,14 @@ class PolicyModule(LightningModule):
         self.seed = seed
         self.meters = {name: AccuracyMeter(params) for name, params in validation_sampling.items()}
         self.validation_summary: dict[str, dict[str, Any]] = {}
+
+    def setup(self, stage: str) -> None:
+        if self.trainer.precision not in ("32-true", "bf16-mixed"):
+            # fp16 would need its loss scale taken out before clipping; *-true would convert batches and the policy
+            raise ConfigError(
+                f"trainer.precision={self.trainer.precision}: choose bf16-mixed (master weights in fp32), "
+                "or 32-true with model.dtype=bfloat16 to keep weights in bf16"
+            )
 
     def configure_optimizers(self) -> Any:
         optimizer, schedule = self.optimizer_settings.build(self.policy)
@@ -107,12 +116,12 @@ class PolicyModule(LightningModule):
         return self.policy.decode_tokens(ids)
 
 
-def cut_graph(features: Sequence[Float[Tensor, "N D"]]) -> list[Float[Tensor, "N D"]]:
+def cut_graph(features: Sequence[Float[Tensor, "_ D"]]) -> list[Float[Tensor, "_ D"]]:
     """Leaves in place of the tower's features, on which the gradients of several backward passes gather."""
     return [feature.detach().requires_grad_(feature.requires_grad) for feature in features]
 
 
-def backward_through_cut(features: Sequence[Float[Tensor, "N D"]], leaves: Sequence[Float[Tensor, "N D"]]) -> None:
+def backward_through_cut(features: Sequence[Float[Tensor, "_ D"]], leaves: Sequence[Float[Tensor, "_ D"]]) -> None:
     """Run what gathered on the leaves through the tower's graph, once; nothing where the tower isn't trained."""
     reached = [(feature, leaf.grad) for feature, leaf in zip(features, leaves, strict=True) if leaf.grad is not None]
     if reached:

@@ -31,7 +31,7 @@ from ktr.training.policy_module import PolicyModule, backward_through_cut, cut_g
 from ktr.training.ranks import sum_over_ranks
 from ktr.training.scored_batch import ScoredBatch
 from ktr.training.step_metrics import StepClock, loss_metrics, rollout_metrics
-from ktr.types import Experience, PromptInputs, RolloutGroup, TokenScores
+from ktr.types import Experience, PromptInputs, RolloutGroup, TokenScores, TokenWeights
 
 
 class VideoRLModule(PolicyModule):
@@ -105,7 +105,7 @@ class VideoRLModule(PolicyModule):
             "seconds": clock.seconds,
         }
 
-    def _generate(self, prompts: list[PromptInputs], features: Sequence[Float[Tensor, "N D"]]) -> list[RolloutGroup]:
+    def _generate(self, prompts: list[PromptInputs], features: Sequence[Float[Tensor, "_ D"]]) -> list[RolloutGroup]:
         self.policy.eval()  # in training mode gradient checkpointing would switch the engine's cache off
         with self.policy.reusing_features(prompts, features):
             return self.engine.generate(prompts, self.sampling, [self._seed(prompt) for prompt in prompts])
@@ -117,11 +117,14 @@ class VideoRLModule(PolicyModule):
 
     @torch.no_grad()
     def _score_without_gradient(
-        self, experiences: list[Experience], features: list[Float[Tensor, "N D"]]
+        self, experiences: list[Experience], features: list[Float[Tensor, "_ D"]]
     ) -> ScoredBatch:
         """Each counterfactual view that a group's signals require, once, and the reference where the loss needs it."""
         groups = [experience.group for experience in experiences]
-        required = [self.weighting.required_views(group.question.data_type) for group in groups]
+        required = [
+            self.weighting.required_views(e.group.question.data_type) if self._needs_weights(e) else ()
+            for e in experiences
+        ]
         seeds = [self._seed(group.prompt) for group in groups]
         detached = [feature.detach() for feature in features]
         views = self.scorer.score_views(self.policy, groups, detached, required, seeds)
@@ -158,9 +161,11 @@ class VideoRLModule(PolicyModule):
         if i not in batch.factual:  # the first update: the policy is still the one that sampled
             ids_GT = experience.group.completion_ids_GT.to(mask_GT.device)
             batch.factual[i] = scores.detach()
-            batch.weights[i] = self.weighting(
-                batch.factual[i], batch.views[i], mask_GT, mask_GT & (ids_GT == self.policy.eos_token_id)
-            )
+            if self._needs_weights(experience):
+                eos_GT = mask_GT & (ids_GT == self.policy.eos_token_id)
+                batch.weights[i] = self.weighting(batch.factual[i], batch.views[i], mask_GT, eos_GT)
+            else:
+                batch.weights[i] = TokenWeights(torch.zeros_like(scores.logps_GT))
         return self.loss(
             scores.logps_GT,
             batch.factual[i].logps_GT,
@@ -170,6 +175,9 @@ class VideoRLModule(PolicyModule):
             batch.weights[i].weights_GT,
             *counts,
         )
+
+    def _needs_weights(self, experience: Experience) -> bool:
+        return experience.has_signal or self.loss.weighs_without_advantage
 
     def _global_counts(self, groups: Sequence[RolloutGroup]) -> tuple[int, int]:
         """Completions and completion tokens of the global batch, what losses are divided by."""

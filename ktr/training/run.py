@@ -79,7 +79,7 @@ def run_training(config: DictConfig) -> Path:
         probed = instantiate(config.probe)(module, datamodule.val_dataloader(), run_dir / "attribution.jsonl")
         summary["attribution"] |= probed.pop("attribution")
         summary |= probed
-    policy.save(run_dir / "policy")
+    policy.save(run_dir / "policy", merge_adapters=True)
     summary |= {"wall_seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - started_cpu}
     write_summary(run_dir, summary)
     write_report(run_dir)

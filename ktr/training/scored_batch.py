@@ -18,8 +18,8 @@ class ScoredBatch:
     """
 
     experiences: list[Experience]
-    features: list[Float[Tensor, "N D"]]
+    features: list[Float[Tensor, "_ D"]]
     views: list[dict[View, TokenScores]]
-    ref_logps: list[Float[Tensor, "G T"] | None]
+    ref_logps: list[Float[Tensor, "_ _"] | None]
     factual: dict[int, TokenScores] = field(default_factory=dict)
     weights: dict[int, TokenWeights] = field(default_factory=dict)

@@ -27,7 +27,7 @@ class AuxiliaryLoss(Protocol):
     """A loss on the visual features of a batch, weight included; the mean over its questions."""
 
     def __call__(
-        self, policy: QwenVLPolicy, prompts: Sequence[PromptInputs], features: Sequence[Float[Tensor, "N D"]]
+        self, policy: QwenVLPolicy, prompts: Sequence[PromptInputs], features: Sequence[Float[Tensor, "_ D"]]
     ) -> Float[Tensor, ""]: ...
 
 
@@ -80,13 +80,13 @@ class SFTModule(PolicyModule):
         return {"loss": loss}
 
     def _learn_auxiliary(
-        self, auxiliary: AuxiliaryLoss, prompts: list[PromptInputs], leaves: list[Float[Tensor, "N D"]]
+        self, auxiliary: AuxiliaryLoss, prompts: list[PromptInputs], leaves: list[Float[Tensor, "_ D"]]
     ) -> Float[Tensor, ""]:
         loss = auxiliary(self.policy, prompts, leaves) / self.trainer.world_size
         self.manual_backward(loss)
         return sum_over_ranks(loss.detach())
 
-    def _learn_words(self, groups: list[RolloutGroup], leaves: list[Float[Tensor, "N D"]]) -> Float[Tensor, ""]:
+    def _learn_words(self, groups: list[RolloutGroup], leaves: list[Float[Tensor, "_ D"]]) -> Float[Tensor, ""]:
         """Backward of the demonstrations' loss, one packed row at a time; returns the global batch's loss."""
         weights = [self.demonstrations.weights(group.question, self.policy.tokenizer) for group in groups]
         total_weight = sum_over_ranks(torch.cat(weights).sum().to(self.device))

@@ -8,7 +8,7 @@ from ktr.scoring.prefix_attention import GroupSpan, PackedLayout, prefix_flash, 
 pytest.importorskip("flash_attn", reason="the flash-attn extra is not installed")
 
 H, K, D = 8, 2, 64
-LAYOUT = PackedLayout((GroupSpan(0, 300, 8, 70), GroupSpan(860, 120, 1, 40), GroupSpan(1020, 33, 3, 5)))
+LAYOUT = PackedLayout((GroupSpan(0, 300, (70, 30, 55, 70, 1)), GroupSpan(526, 120, (40,)), GroupSpan(686, 33, (5, 4))))
 
 
 def test_both_backends_agree_forward_and_backward():

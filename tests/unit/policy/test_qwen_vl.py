@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from ktr.attribution.views import Factual
 from ktr.errors import MissingModel
 from ktr.policy.qwen_vl import QwenVLPolicy
 from ktr.policy.reference import Reference
@@ -60,6 +61,20 @@ def test_a_saved_folder_is_an_ordinary_model_folder(policy, tmp_path):
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(tmp_path)
     assert torch.equal(model.lm_head.weight, policy.head_weight)
     assert AutoProcessor.from_pretrained(tmp_path).tokenizer.get_vocab() == policy.tokenizer.get_vocab()
+
+
+def test_merged_adapters_are_the_policy_that_was_trained(policy_folder, tmp_path):
+    lora = {"r": 2, "target_modules": ["q_proj", "v_proj"], "init_lora_weights": False}
+    trained = QwenVLPolicy(policy_folder, lora=lora)
+    trained.save(tmp_path, merge_adapters=True)
+    merged = QwenVLPolicy(tmp_path)
+    groups, scorer = [random_group(trained, 0, [4, 3])], GroupScorer()
+    scores = []
+    for policy in (trained, merged):
+        with torch.no_grad():
+            features = policy.encode_video([groups[0].prompt])
+        scores.append(scorer.score(policy, groups, features, Factual(), [0])[0].logps_GT)
+    torch.testing.assert_close(scores[0], scores[1], atol=1e-4, rtol=0)
 
 
 def test_a_checkpoint_without_weights_is_named(policy, tmp_path):

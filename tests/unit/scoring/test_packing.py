@@ -20,12 +20,13 @@ def test_targets_are_the_generated_tokens_and_predictors_the_rows_before_them(po
     expected = torch.cat([c.token_ids_T for group in groups for c in group.completions])
     assert torch.equal(row.targets_N, expected)
     first = groups[0].prompt.num_tokens
-    second = first + 2 * 5 + groups[1].prompt.num_tokens
+    second = first + 3 + 5 + groups[1].prompt.num_tokens
     assert row.predictors_N.tolist() == [
         *[first - 1, first, first + 1],
-        *[first - 1, first + 5, first + 6, first + 7, first + 8],
+        *[first - 1, first + 3, first + 4, first + 5, first + 6],
         *[second - 1, second],
     ]
+    assert row.layout.length == len(row.input_ids_L) == second + 2  # no padding anywhere
 
 
 def test_every_completion_continues_the_positions_of_its_prompt(policy):
@@ -33,7 +34,7 @@ def test_every_completion_continues_the_positions_of_its_prompt(policy):
     row = packed(policy, [group], Factual())
     start = int(group.prompt.positions_3P.max()) + 1
     tail = row.positions_3L[:, group.prompt.num_tokens :]
-    assert tail.tolist() == [[start, start + 1, start + 2, start + 3] * 2] * 3
+    assert tail.tolist() == [[start, start + 1, start + 2, start, start + 1, start + 2, start + 3]] * 3
 
 
 def test_dropping_the_video_leaves_all_other_positions_where_they_were(policy):

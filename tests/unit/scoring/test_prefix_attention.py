@@ -16,7 +16,7 @@ from ktr.scoring.prefix_attention import (
 )
 
 H, K, D = 4, 2, 8
-LAYOUT = PackedLayout((GroupSpan(0, 5, 3, 4), GroupSpan(17, 6, 1, 2), GroupSpan(25, 3, 2, 5)))
+LAYOUT = PackedLayout((GroupSpan(0, 5, (4, 2, 3)), GroupSpan(14, 6, (2,)), GroupSpan(22, 3, (5, 1))))
 
 
 def full_rows(query, key, value):
@@ -24,9 +24,9 @@ def full_rows(query, key, value):
     out = torch.empty_like(query)
     for span in LAYOUT.spans:
         prompt = list(range(span.start, span.completions_start))
-        for g in range(span.num_completions):
-            start = span.completions_start + g * span.completion_length
-            rows = prompt + list(range(start, start + span.completion_length))
+        for g, length in enumerate(span.lengths):
+            start = span.completions_start + sum(span.lengths[:g])
+            rows = prompt + list(range(start, start + length))
             q, k, v = (x[:, :, rows] for x in (query, key, value))
             attended = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
             out[:, :, rows if g == 0 else rows[len(prompt) :]] = attended if g == 0 else attended[:, :, len(prompt) :]

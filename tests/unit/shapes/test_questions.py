@@ -113,7 +113,7 @@ def test_the_kinds_are_sorted_into_temporal_and_appearance():
 def test_chance_is_what_a_blind_guess_of_the_right_sort_gets(kind, multiple_choice):
     """The best constant answer gets no more than sampling error above chance, so that the world has no shortcut."""
     asked = [question for _, question in questions(kind, 300, multiple_choice)]
-    expected = float(np.mean([chance(question) for question in asked]))
+    expected = float(np.mean([chance(q.kind, q.target, q.options) for q in asked]))
     best = max(np.mean([question.answer == word for question in asked]) for word in {q.answer for q in asked})
     assert abs(best - expected) < 0.1
 

@@ -144,6 +144,13 @@ def test_entropy_alone_asks_for_no_counterfactual_pass(make_module: MakeModule, 
     assert len(calls) == 1  # the factual one
 
 
+def test_under_a_kl_term_a_group_of_equal_rewards_needs_no_counterfactual_pass(make_module: MakeModule, monkeypatch):
+    module = make_module(key_tokens(), beta=0.1, reward=CompositeReward({"equal": EqualReward()}))
+    calls = count_calls(monkeypatch, module.scorer, "score_pass")
+    fit(module, num_steps=1)
+    assert len(calls) == 2  # the reference and the factual view
+
+
 def test_a_kl_term_at_the_reference_itself_is_zero_and_pulls_back_later(make_module: MakeModule):
     first, second = outputs_of(make_module(beta=0.5, lr=1e-2), num_steps=2)
     for i, reference in enumerate(first["learned"].ref_logps):
