@@ -17,7 +17,7 @@ from ktr.evaluation.attribution import attribution_records
 from ktr.evaluation.interventions import BlackVideo, DirectAnswer, Intervention, NoIntervention, ShuffledPatches
 from ktr.rollout.engine import SamplingParams
 from ktr.shapes.ground_truth import label_words
-from ktr.shapes.questions import APPEARANCE_KINDS, COMPOSED_KINDS, KINDS, TEMPORAL_KINDS
+from ktr.shapes.questions import APPEARANCE_KINDS, COMPOSED_KINDS, KINDS, TEMPORAL_KINDS, chance
 from ktr.training.rl_module import VideoRLModule
 from ktr.types import PromptInputs, RolloutGroup
 
@@ -56,14 +56,16 @@ class WorldProbe:
     def __call__(
         self, module: VideoRLModule, batches: Iterable[list[PromptInputs]], attribution_file: Path
     ) -> dict[str, Any]:
-        """``attribution`` and ``interventions`` of the summary; token records go to ``attribution_file``."""
+        """``attribution``, ``interventions`` and ``chance`` of the summary; records go to ``attribution_file``."""
         module.policy.eval()
         attribution_file.unlink(missing_ok=True)
         as_it_is: list[Verdict] = []
         verdicts: dict[str, list[Verdict]] = {name: [] for name in INTERVENTIONS}
         records: list[Record] = []
         averaged: list[Record] = []
+        guesses: list[float] = []
         for batch in batches:
+            guesses += [chance(q.category, q.extra["target"], q.options) for q in (p.question for p in batch)]
             as_it_is += self._answer(module, batch, NoIntervention())
             for name, intervention in INTERVENTIONS.items():
                 verdicts[name] += self._answer(module, batch, intervention)
@@ -82,7 +84,11 @@ class WorldProbe:
             for name, parts in REPORTED_ON.items()
             for part, kinds in parts.items()
         }
-        return {"attribution": attribution, "interventions": interventions}
+        return {
+            "attribution": attribution,
+            "interventions": interventions,
+            "chance": sum(guesses) / len(guesses),
+        }
 
     def _answer(self, module: VideoRLModule, batch: list[PromptInputs], intervention: Intervention) -> list[Verdict]:
         sampling = SamplingParams(num_completions=1, max_tokens=module.sampling.max_tokens, temperature=0.0)
