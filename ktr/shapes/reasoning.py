@@ -13,7 +13,7 @@ from enum import StrEnum
 import numpy as np
 
 from ktr.shapes.observer import Observer
-from ktr.shapes.questions import APPEARANCE_KINDS, LETTERS, TEMPORAL_KINDS, Question, candidates
+from ktr.shapes.questions import APPEARANCE_KINDS, LETTERS, MAX_COUNT, TEMPORAL_KINDS, Question, candidates
 from ktr.shapes.world import COLORS, DIRECTIONS, ORDINALS, Scene
 
 
@@ -64,7 +64,7 @@ def _list_events(question: Question, seen: Scene, filler: float, rng: np.random.
         if question.kind in DIRECTED_KINDS:
             trace += words(event.direction, Role.ORDER_MOTION)
         if question.kind == "count":
-            count += event.direction == question.target
+            count = min(count + (event.direction == question.target), MAX_COUNT)
             trace += words(str(count), Role.DERIVED)
         trace += words(".")
     return trace
@@ -74,7 +74,7 @@ def _conclude(question: Question, seen: Scene, rng: np.random.Generator) -> tupl
     """The steps from the list of events to the answer word. What the list does not hold is guessed."""
     kind, target, colors = question.kind, question.target, [event.color for event in seen]
     if kind == "count":
-        steps = words(str(sum(event.direction == target for event in seen)), Role.DERIVED)
+        steps = words(str(min(sum(event.direction == target for event in seen), MAX_COUNT)), Role.DERIVED)
     elif kind == "nth":
         index = len(seen) - 1 if target == "last" else ORDINALS.index(target)
         keys = words(f"last {ORDINALS[index]}" if target == "last" else target, Role.DERIVED)
@@ -99,7 +99,7 @@ def _describe(seen: Scene, index: int, question: Question, rng: np.random.Genera
     if index < len(seen):
         color, direction, role = seen[index].color, seen[index].direction, Role.DERIVED
     else:
-        unseen = set(COLORS) - {event.color for event in seen} - {question.target}
+        unseen = set(COLORS) - {event.color for event in seen} - {question.target} or set(COLORS)
         color, direction, role = str(rng.choice(sorted(unseen))), str(rng.choice(list(DIRECTIONS))), Role.DECISION
     shown = {"two_hop": f"{color} {direction}", "direction": direction}
     return words(shown.get(question.kind, color), role)

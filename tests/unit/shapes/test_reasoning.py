@@ -43,6 +43,14 @@ def test_every_word_of_a_process_has_a_role():
         assert len(example.process_roles) == len(words)
 
 
+def test_ground_truth_reads_the_roles_of_a_larger_world_too():
+    world = WorldSettings(num_frames=32, min_events=2, max_events=6)
+    for index in range(200):
+        example = draw_example((4, index), world, Mixture(multiple_choice=0.3, observer=NOISY))
+        question = example.question
+        assert label_words(example.process, question.kind, question.target, question.options) == example.process_roles
+
+
 @pytest.mark.parametrize("observer", [PERFECT, NOISY], ids=["perfect", "noisy"])
 def test_ground_truth_reads_the_generators_roles_off_the_text(observer):
     for example in examples(observer):

@@ -19,7 +19,10 @@ from ktr.shapes.world import WorldSettings
 
 WORLD = WorldSettings()
 MIXTURE = Mixture(multiple_choice=0.3, observer=Observer(filler=0.5))
+CARELESS = Mixture(kind_shares={"count": 1.0}, observer=Observer(misread=0.9, hasty=0.0))
+LARGE_WORLD = WorldSettings(num_frames=32, max_events=6)
 EXAMPLES = [draw_example((5, i), WORLD, MIXTURE) for i in range(150)]
+EXAMPLES += [draw_example((6, i), LARGE_WORLD, CARELESS) for i in range(100)]
 
 
 @pytest.fixture(scope="module")
