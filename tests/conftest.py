@@ -21,11 +21,12 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def ktr_cache(tmp_path_factory: pytest.TempPathFactory):
-    """An empty $KTR_CACHE for the session, so that no test reads or fills the user's own."""
+def ktr_folders(tmp_path_factory: pytest.TempPathFactory):
+    """An empty $KTR_CACHE and $KTR_RUNS for the session, so that no test reads or fills the user's own."""
     folder = tmp_path_factory.mktemp("ktr_cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KTR_CACHE", str(folder))
+        patch.setenv("KTR_RUNS", str(tmp_path_factory.mktemp("ktr_runs")))
         yield folder
 
 
