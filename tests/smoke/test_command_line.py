@@ -21,6 +21,7 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 def ktr(program: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    environment.pop("KTR_RUNS")  # a user's runs are below the folder in which the command is given
     command = [sys.executable, "-c", WATCHED, f"ktr.{program}", *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=120)
 
@@ -85,6 +86,7 @@ def test_a_job_writes_where_hydra_made_its_folder_and_a_rerun_elsewhere(sweep: l
         arguments = [*sweep, f"model.path={tmp_path}", "name=seed${seed}", "data.validation.num_questions=1"]
         (tmp_path / "config.json").touch()  # a model, as far as the check looks
         environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    environment.pop("KTR_RUNS")  # a user's runs are below the folder in which the command is given
         command = [sys.executable, "-c", JOB, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120)
         assert done.returncode == 0, done.stderr
