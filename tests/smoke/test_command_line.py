@@ -19,9 +19,13 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
 
 
+def outside_environment() -> dict[str, str]:
+    """A user's: runs are below the folder in which the command is given."""
+    return {key: value for key, value in os.environ.items() if key != "KTR_RUNS"} | {"PYTHONPATH": str(REPOSITORY)}
+
+
 def ktr(program: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    environment.pop("KTR_RUNS")  # a user's runs are below the folder in which the command is given
+    environment = outside_environment()
     command = [sys.executable, "-c", WATCHED, f"ktr.{program}", *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=120)
 
@@ -85,8 +89,7 @@ def test_a_job_writes_where_hydra_made_its_folder_and_a_rerun_elsewhere(sweep: l
     for _ in range(2):
         arguments = [*sweep, f"model.path={tmp_path}", "name=seed${seed}", "data.validation.num_questions=1"]
         (tmp_path / "config.json").touch()  # a model, as far as the check looks
-        environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    environment.pop("KTR_RUNS")  # a user's runs are below the folder in which the command is given
+        environment = outside_environment()
         command = [sys.executable, "-c", JOB, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120)
         assert done.returncode == 0, done.stderr
