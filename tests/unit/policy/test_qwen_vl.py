@@ -114,7 +114,7 @@ def test_a_reference_without_kl_loads_no_second_copy(policy):
     def fail() -> QwenVLPolicy:
         raise AssertionError("loaded")
 
-    Reference(policy, fail)
+    assert "frozen" not in vars(Reference(policy, fail))
 
 
 def test_with_adapters_the_reference_is_the_policy_without_them(policy_folder):
