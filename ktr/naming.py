@@ -42,7 +42,7 @@ def run_name(program: str, *, _root_: DictConfig) -> str:
     choices = hydra.runtime.choices
     if program == "train":
         parts = [choices["algorithm"]]
-        parts += [] if choices["algorithm"] == "sft" else [choices["attribution"]]
+        parts += [choices["attribution"]] if "weighting" in _root_.algorithm else []  # where tokens are weighed
     else:
         parts = [program]
     parts += [f"{_root_.video.num_frames}f", f"s{_root_.seed}"]

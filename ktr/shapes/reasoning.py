@@ -13,7 +13,7 @@ from enum import StrEnum
 import numpy as np
 
 from ktr.shapes.observer import Observer
-from ktr.shapes.questions import APPEARANCE_KINDS, LETTERS, MAX_COUNT, TEMPORAL_KINDS, Question, candidates
+from ktr.shapes.questions import APPEARANCE_KINDS, LETTERS, MAX_COUNT, Question, candidates
 from ktr.shapes.world import COLORS, DIRECTIONS, ORDINALS, Scene
 
 
@@ -133,13 +133,6 @@ def reason(question: Question, scene: Scene, observer: Observer, rng: np.random.
         letter = _letter(question, answer, rng)
         trace, answer = [*trace, letter], letter.text
     return trace + words("."), answer
-
-
-def answer_role(question: Question, trace: Sequence[Word]) -> Role:
-    """The answer copies what the reasoning found; without reasoning it must come from the video."""
-    if trace:
-        return Role.DERIVED
-    return Role.ORDER_MOTION if question.kind in TEMPORAL_KINDS else Role.APPEARANCE
 
 
 def vocabulary() -> list[str]:
