@@ -121,3 +121,18 @@ class UnknownDataType(RowError):
 
 class BadOptions(RowError):
     """Options that do not fit the problem type, or that do not hold the answer."""
+
+
+class MissingExtra(KtrError):
+    """A package of an optional extra is not installed."""
+
+    def __init__(self, package: str, extra: str, hint: str = ""):
+        super().__init__(f"{package} is not installed: pip install 'ktr[{extra}]'{hint}")
+
+
+class EngineError(KtrError):
+    """A rollout engine refuses the model, died, hung or gave an incomplete answer. The run can be resumed."""
+
+    def __init__(self, engine: str, reason: str, remedy: str):
+        super().__init__(f"{engine}: {reason}; {remedy}")
+        self.engine, self.reason = engine, reason

@@ -27,11 +27,12 @@ NOT_PART_OF_IT = {"name", "resume", "paths", "hydra", "logger", "callbacks"}
 
 
 def register_resolvers() -> None:
-    """Make the resolvers below known to OmegaConf, and ``${user_cache:}`` and ``${shipped:path inside ktr/}``."""
+    """Make the resolvers below known to OmegaConf, and ``${user_cache:}``, ``${shipped:path}``, ``${total:1,2}``."""
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
     OmegaConf.register_new_resolver("chosen", chosen, replace=True)
     OmegaConf.register_new_resolver("user_cache", lambda: str(user_cache_path("ktr")), replace=True)
+    OmegaConf.register_new_resolver("total", lambda *terms: sum(terms), replace=True)
     OmegaConf.register_new_resolver("no_wandb_key", no_wandb_key, replace=True)
     OmegaConf.register_new_resolver("shipped", lambda path: str(Path(__file__).parent / path), replace=True)
 

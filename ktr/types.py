@@ -51,7 +51,8 @@ class PromptInputs:
 
     ``input_ids_P`` holds one placeholder per merged visual token. ``positions_3P`` are M-RoPE positions by the original
     rule (text goes on after the largest position of the vision block). ``pixels_NC`` are the processor's flattened
-    patches, N = t·h·w, and ``grid_thw`` their grid.
+    patches, N = t·h·w, and ``grid_thw`` their grid. ``seconds_per_patch`` is the time between temporal patches of the
+    *sampled* frames, from which ``positions_3P`` were made and from which another engine makes its own; 0 for an image.
     """
 
     question: VideoQuestion
@@ -59,6 +60,7 @@ class PromptInputs:
     positions_3P: Int[Tensor, "3 P"]
     pixels_NC: Float[Tensor, "N C"]
     grid_thw: tuple[int, int, int]
+    seconds_per_patch: float = 1.0
 
     @property
     def num_tokens(self) -> int:

@@ -1,11 +1,12 @@
 r"""The clipped surrogate with a k3 penalty (PPO, arXiv 1707.06347; GRPO, arXiv 2402.03300; k3: Schulman, 2020).
 
-L = −reduce( w[i,t] · min(ρ A_i, clip(ρ, 1 − c_low, 1 + c_high) A_i) ) + β · reduce( k3[i,t] )
+L = −reduce( w[i,t] · v[i,t] · min(ρ A_i, clip(ρ, 1 − c_low, 1 + c_high) A_i) ) + β · reduce( k3[i,t] )
 
-with ρ = exp(logp − old_logp), and k3 = exp(d) − d − 1, d = ref_logp − logp clamped to ±10. With one on-policy update
-per rollout old_logp is logp.detach(): ρ is exactly 1, the clip never acts, and ∂L/∂logp[i,t] ∝ −w[i,t] A_i.
+with ρ = exp(logp − old_logp), v the importance weights of an engine that is not quite the trainer (else 1), and
+k3 = exp(d) − d − 1, d = ref_logp − logp clamped to ±10. With one on-policy update per rollout old_logp is
+logp.detach(): ρ is exactly 1, the clip never acts, and ∂L/∂logp[i,t] ∝ −w[i,t] v[i,t] A_i.
 
-Assumptions: w is a constant; by default the penalty covers the whole completion (the paper of Video-KTR, arXiv
+Assumptions: w and v are constants; by default the penalty covers the whole completion (the paper of Video-KTR, arXiv
 2601.19686), with ``kl_scope="selected"`` only the tokens with a weight (its released code). log ρ is clamped to ±20, so
 that a policy far from its rollouts gives a large loss and not an infinite one.
 """
@@ -75,8 +76,13 @@ class ClippedSurrogate:
         token_weights_GT: Float[Tensor, "G T"],
         num_sequences: int,
         num_tokens: int,
+        importance_GT: Float[Tensor, "G T"] | None = None,
     ) -> LossTerms:
-        """``num_sequences`` and ``num_tokens`` count the completions and their tokens in the global batch."""
+        """``num_sequences`` and ``num_tokens`` count the completions and their tokens in the global batch.
+
+        ``old_logps_GT`` are those of the weights that sampled. ``importance_GT`` (``algorithm.importance``) multiplies
+        the surrogate, and neither the penalty nor what is selected and counted.
+        """
         if self.needs_reference and ref_logps_GT is None:
             raise ValueError(f"beta={self.beta} needs ref_logps_GT: score the reference policy, or set beta=0")
 
@@ -92,6 +98,8 @@ class ClippedSurrogate:
         ratio_GT = (logps_GT - on_completion(old_logps_GT.detach())).clamp(-20, 20).exp()
         clipped_GT = ratio_GT.clamp(1 - self.clip_low, 1 + self.clip_high)
         surrogate_GT = torch.minimum(ratio_GT * advantages_G1, clipped_GT * advantages_G1)
+        if importance_GT is not None:
+            surrogate_GT = on_completion(importance_GT.detach()) * surrogate_GT
         counts = (completion_mask_GT, selected_GT, num_sequences, num_tokens)
         policy_loss = self.reduction(-weights_GT * surrogate_GT, *counts)
 

@@ -3,8 +3,6 @@
 from typing import Any
 
 import torch.distributed
-
-import ktr.policy  # noqa: F401  # isort: skip  (before lightning, see ktr.policy.torchvision_ops)
 from lightning.pytorch import LightningDataModule
 
 from ktr.data.dataset import QuestionDataset

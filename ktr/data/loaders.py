@@ -1,4 +1,4 @@
-"""Encoded batches, decoded one ahead of the step that uses them.
+"""Encoded batches, decoded ahead of the step that uses them.
 
 A question that cannot be decoded or whose prompt is too long becomes a ``Skip``. In training it is replaced: slot by
 slot, the slots of a batch that failed take the next questions of the epoch order, until all are filled. The ranks tell
@@ -6,12 +6,13 @@ each other which slots failed, so that all of them draw alike, and a batch is th
 slots whatever the number of ranks. In validation a batch just lacks it.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import chain
 from math import ceil
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 from ktr.data.order import QuestionOrder
 from ktr.data.skips import Skip, SkipLog
@@ -43,9 +44,9 @@ class Share:
 class TrainLoader:
     """Yields this rank's share of each global batch of ``questions_per_step`` questions, from ``position`` on.
 
-    ``position`` moves when a batch is handed out, never when it is decoded ahead, so that what a checkpoint saves
-    belongs to the batch being trained on. The stream of questions has no end; its epochs, ``len(self)`` batches each,
-    only structure it.
+    ``position`` moves when a batch is handed out, never when it is decoded ahead or looked at, so that what a
+    checkpoint saves belongs to the batch being trained on. The stream of questions has no end; its epochs,
+    ``len(self)`` batches each, only structure it.
     """
 
     def __init__(
@@ -63,18 +64,25 @@ class TrainLoader:
         self.questions_per_step, self.position, self.skips = questions_per_step, position, skips
         self.share = share or Share()
         self.prefetch = prefetch
+        self._upcoming: Lookahead[tuple[list[PromptInputs], int, list[Skip]]] | None = None
 
     def __len__(self) -> int:
         return ceil(self.order.num_questions / self.questions_per_step)
 
     def __iter__(self) -> Iterator[list[PromptInputs]]:
-        filled = self._fill_epoch()
-        for batch, place, skips in one_ahead(filled) if self.prefetch else filled:
-            for skip in skips:
-                self.skips.record(skip)
-            self.position.questions = place
-            self.position.batches += 1
-            yield batch
+        with Lookahead(self._fill_epoch(), self.prefetch) as upcoming:
+            self._upcoming = upcoming
+            for batch, place, skips in upcoming:
+                for skip in skips:
+                    self.skips.record(skip)
+                self.position.questions = place
+                self.position.batches += 1
+                yield batch
+
+    def peek(self) -> list[PromptInputs] | None:
+        """The batch after the one handed out last, which the next step will get; None at the end of an epoch."""
+        filled = self._upcoming.peek() if self._upcoming is not None else None
+        return None if filled is None else filled[0]
 
     def state_dict(self) -> dict[str, int]:
         """The position, under the name by which Lightning knows a loader that can be resumed inside an epoch."""
@@ -137,12 +145,12 @@ class ValidationLoader:
         return ceil(len(self.questions) / self.share.world_size / self.batch_size)
 
     def __iter__(self) -> Iterator[list[PromptInputs]]:
-        batches = self._encode_all()
-        for batch in one_ahead(batches) if self.prefetch else batches:
-            for skip in batch:
-                if isinstance(skip, Skip):
-                    self.skips.record(skip)
-            yield [prompt for prompt in batch if isinstance(prompt, PromptInputs)]
+        with Lookahead(self._encode_all(), self.prefetch) as batches:
+            for batch in batches:
+                for skip in batch:
+                    if isinstance(skip, Skip):
+                        self.skips.record(skip)
+                yield [prompt for prompt in batch if isinstance(prompt, PromptInputs)]
 
     def _encode_all(self) -> Iterator[list[PromptInputs | Skip]]:
         mine = range(self.share.rank, len(self.questions), self.share.world_size)
@@ -158,11 +166,54 @@ def encode_or_skip(encode: Encode, question: VideoQuestion, stage: str) -> Promp
         return Skip.of_question(error, stage, question)
 
 
-def one_ahead(iterator: Iterator[T]) -> Iterator[T]:
-    """The same items; while one is in use, the next is made in a thread."""
-    end = object()
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch") as thread:
-        upcoming = thread.submit(next, iterator, end)
-        while (item := upcoming.result()) is not end:
-            upcoming = thread.submit(next, iterator, end)
-            yield item  # pyright: ignore[reportReturnType]
+class Lookahead(Generic[T]):
+    """The items of an iterator, none of which is None; ``peek`` shows the next one without taking it.
+
+    ``threaded``: while an item is in use the next is made in a thread, and one more once the next was looked at.
+    """
+
+    def __init__(self, iterator: Iterator[T], threaded: bool) -> None:
+        self._iterator = iterator
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch") if threaded else None
+        self._upcoming: deque[Future[T | None]] = deque()  # the last may hold None, the end
+
+    def __enter__(self) -> "Lookahead[T]":
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        if self._thread is not None:
+            self._thread.shutdown()
+
+    def __iter__(self) -> "Lookahead[T]":
+        return self
+
+    def __next__(self) -> T:
+        item = self._first()
+        if item is None:
+            raise StopIteration
+        self._upcoming.popleft()
+        self._make_ahead(1)
+        return item
+
+    def peek(self) -> T | None:
+        """The next item; None at the end."""
+        item = self._first()
+        if item is not None:
+            self._make_ahead(2)
+        return item
+
+    def _first(self) -> T | None:
+        if not self._upcoming:
+            self._upcoming.append(self._make())
+        return self._upcoming[0].result()
+
+    def _make_ahead(self, count: int) -> None:
+        while self._thread is not None and len(self._upcoming) < count:
+            self._upcoming.append(self._make())
+
+    def _make(self) -> Future[T | None]:
+        if self._thread is not None:
+            return self._thread.submit(next, self._iterator, None)
+        made: Future[T | None] = Future()
+        made.set_result(next(self._iterator, None))
+        return made

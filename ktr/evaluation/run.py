@@ -1,9 +1,9 @@
 """Evaluation of a policy without training it: held-out accuracy, and which tokens the signals select."""
 
 import zlib
+from contextlib import closing
 from pathlib import Path
 
-import ktr.policy  # noqa: F401  # isort: skip  (before lightning, see ktr.policy.torchvision_ops)
 from hydra.utils import instantiate
 from lightning.pytorch import seed_everything
 from omegaconf import DictConfig
@@ -16,7 +16,7 @@ from ktr.data.datamodule import QuestionDataModule
 from ktr.evaluation.accuracy import AccuracyMeter, verdict
 from ktr.evaluation.attribution import attribution_records
 from ktr.policy.qwen_vl import QwenVLPolicy
-from ktr.rollout.engine import RolloutEngine
+from ktr.rollout.engine import RolloutEngine, shared_features
 from ktr.training.quiet import quiet_libraries
 from ktr.types import Experience, PromptInputs
 
@@ -29,13 +29,12 @@ def run_evaluation(config: DictConfig) -> Path:
     run_dir, policy, engine, data = _prepare(config)
     reward = instantiate(config.reward)
     meters = {name: AccuracyMeter(instantiate(sampling)) for name, sampling in config.answers.items()}
-    with ProgressLine("evaluate", total=len(data.validation)) as progress:
+    with closing(engine), ProgressLine("evaluate", total=len(data.validation)) as progress:
         for batch in data.val_dataloader():
-            features = policy.encode_video(batch)
-            for meter in meters.values():
-                with policy.reusing_features(batch, features):
+            with shared_features(engine, policy, batch):
+                for meter in meters.values():
                     groups = engine.generate(batch, meter.sampling, [_seed(config, prompt) for prompt in batch])
-                meter.add([verdict(group, reward) for group in groups])
+                    meter.add([verdict(group, reward) for group in groups])
             progress.advance(len(batch), questions=len(batch))
     summary = {
         "name": config.name,
@@ -43,6 +42,7 @@ def run_evaluation(config: DictConfig) -> Path:
         "seed": config.seed,
         "accuracy": {name: meter.summary() for name, meter in meters.items()},
         "skips": dict(data.skips.counts),
+        "rollout": engine.summary(),
     }
     return write_summary(run_dir, summary)
 
@@ -53,7 +53,7 @@ def run_attribution(config: DictConfig) -> Path:
     parts = ("scorer", "attribution", "sampling", "reward", "advantage")
     scorer, weighting, sampling, reward, advantage = (instantiate(config[part]) for part in parts)
     records: list[Record] = []
-    with ProgressLine("attribute", total=config.num_questions) as progress:
+    with closing(engine), ProgressLine("attribute", total=config.num_questions) as progress:
         for batch in data.val_dataloader():
             batch = batch[: config.num_questions - progress.done]
             if not batch:

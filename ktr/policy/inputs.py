@@ -74,7 +74,7 @@ class PromptEncoder:
             seconds_per_patch,
             self._tokens_per_second,
         )
-        return PromptInputs(question, input_ids_P, positions_3P, pixels_NC, grid_thw)
+        return PromptInputs(question, input_ids_P, positions_3P, pixels_NC, grid_thw, seconds_per_patch)
 
     def _expand(self, text: str, token: str, num_visual: int) -> torch.Tensor:
         """Token ids of the prompt, its single placeholder repeated once per merged visual token."""

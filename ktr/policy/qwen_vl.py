@@ -1,5 +1,6 @@
 """A Qwen2.5-VL folder as a policy: tower, language model and head called apart, with explicit positions and layout."""
 
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from ktr.policy.tower_attention import TOWER_SDPA
 from ktr.scoring.prefix_attention import PackedLayout, attention_name
 from ktr.types import PromptInputs
 
+_ADAPTER = re.compile(r"\.lora_(A|B|embedding_A|embedding_B|magnitude_vector)\.")
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 
 
@@ -162,9 +164,14 @@ class QwenVLPolicy(nn.Module):
         """The text of each token on its own."""
         return [self.tokenizer.decode([token]) for token in ids]
 
-    def named_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """The weights by their module's name; what a rollout engine loads."""
-        yield from self.model.state_dict().items()
+    @property
+    def lora_rank(self) -> int:
+        """The largest rank of an adapter; 0 without adapters."""
+        return max((rank for layer in self._lora_layers().values() for rank in layer.r.values()), default=0)
+
+    def named_weights(self, merge_adapters: bool = True) -> "NamedWeights":
+        """The weights by their names in the plain model, adapters merged in or left out; what an engine loads."""
+        return NamedWeights(self.model, self._lora_layers(), merge_adapters)
 
     def load_trained(self, folder: Path) -> None:
         """Take over the weights that ``save`` wrote to ``folder``. Raises ``MissingModel`` where there are none."""
@@ -192,17 +199,22 @@ class QwenVLPolicy(nn.Module):
             if (self.path / name).is_file():
                 shutil.copyfile(self.path / name, folder / name)
 
+    def save_adapters(self, folder: Path) -> None:
+        """Write the adapters alone, in peft's layout."""
+        self.model.save_pretrained(folder)
+
+    def _lora_layers(self) -> dict[str, LoraLinear]:
+        return {name: module for name, module in self.model.named_modules() if isinstance(module, LoraLinear)}
+
     @torch.no_grad()
     def _merged(self) -> Qwen2_5_VLForConditionalGeneration:
         """A copy of the base model with the adapters added to its weights."""
         merged = Qwen2_5_VLForConditionalGeneration.from_pretrained(
             self.path, dtype=self.model.dtype, local_files_only=True, use_safetensors=True
         )
-        for name, module in self.model.named_modules():
-            if isinstance(module, LoraLinear):
-                for adapter in module.active_adapters:
-                    delta = cast(Tensor, module.get_delta_weight(adapter))
-                    cast(Tensor, merged.get_submodule(name).weight).add_(delta.cpu())
+        weights = dict(self.named_weights())
+        for name in self._lora_layers():
+            cast(Tensor, merged.get_submodule(name).weight).copy_(weights[f"{name}.weight"])
         return merged
 
     def _freeze(self, parts: Sequence[str]) -> None:
@@ -219,6 +231,26 @@ class QwenVLPolicy(nn.Module):
                 raise ValueError(f"model.freeze: no part {part!r}; choose from {sorted(modules)}")
             for module in modules[part]:
                 module.requires_grad_(False)
+
+
+class NamedWeights:
+    """(name, tensor) pairs of a model as if it had no adapters; each pass makes merged tensors one at a time."""
+
+    def __init__(self, model: nn.Module, lora_layers: Mapping[str, LoraLinear], merge: bool):
+        self._model, self._lora_layers, self._merge = model, lora_layers, merge
+
+    @torch.no_grad()
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in self._model.state_dict().items():
+            layer_name, _, rest = name.partition(".base_layer.")
+            layer = self._lora_layers.get(layer_name)
+            if rest and layer is not None:
+                if rest == "weight" and self._merge:
+                    deltas = [cast(Tensor, layer.get_delta_weight(adapter)) for adapter in layer.active_adapters]
+                    tensor = tensor + torch.stack(deltas).sum(0).to(tensor)
+                yield f"{layer_name}.{rest}", tensor
+            elif not _ADAPTER.search(name):
+                yield name, tensor
 
 
 def _tower_attention(attention: str) -> str:

@@ -1,4 +1,4 @@
-"""Lets a torchvision wheel built for CUDA import beside a CPU-only torch.
+"""Lets a torchvision wheel built for CUDA import beside a CPU-only torch; ``ktr`` sees to it that it happens in time.
 
 Its compiled operators cannot load there, and the import dies while registering fake kernels for operators that do not
 exist. Declaring their schemas first is enough: transforms, all that the processors need, are Python. The operators

@@ -1,11 +1,14 @@
 """What a rollout engine is, to the trainer: prompts in, groups out, weights pushed with a version."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from ktr.algorithm.importance import ImportanceCorrection
+from ktr.policy.qwen_vl import QwenVLPolicy
 from ktr.types import PromptInputs, RolloutGroup
 
 
@@ -32,7 +35,18 @@ class SamplingParams:
 
 @runtime_checkable
 class RolloutEngine(Protocol):
-    """Token ids, log-probs and the weights' version cross this boundary; no engine's own objects do."""
+    """Token ids, log-probs and the weights' version cross this boundary; no engine's own objects do.
+
+    ``overlap`` batches are generated while the trainer updates (0 or 1). A completion may be sampled from weights
+    ``max_staleness`` updates old at most. ``correction`` makes up for what the engine's log-probs and the trainer's
+    differ by; None where nothing is corrected. ``uses_policy_tower`` tells whether videos are encoded by the trainer's
+    own tower, so that its features can be shared.
+    """
+
+    uses_policy_tower: bool
+    overlap: int
+    max_staleness: int
+    correction: ImportanceCorrection | None
 
     def generate(
         self, prompts: Sequence[PromptInputs], sampling: SamplingParams, seeds: Sequence[int]
@@ -45,5 +59,19 @@ class RolloutEngine(Protocol):
         ...
 
     def close(self) -> None:
-        """Free what the engine holds."""
+        """Free what the engine holds. May be called twice."""
         ...
+
+    def summary(self) -> dict[str, Any]:
+        """What the engine did, for summary.json: plain values, ``incidents`` among them."""
+        ...
+
+
+@contextmanager
+def shared_features(engine: RolloutEngine, policy: QwenVLPolicy, prompts: Sequence[PromptInputs]) -> Iterator[None]:
+    """Inside, an engine that uses the policy's tower finds these prompts' videos encoded, once for all of its calls."""
+    if not engine.uses_policy_tower:
+        yield
+        return
+    with policy.reusing_features(prompts, policy.encode_video(prompts)):
+        yield

@@ -5,6 +5,7 @@ and rows that have ended leave the batch.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,9 @@ class TransformersEngine:
 
     ``max_rows`` completions decode at a time; a group is never split over two batches.
     """
+
+    uses_policy_tower = True
+    overlap, max_staleness, correction = 0, 0, None  # it is the policy that samples
 
     # Rows that have ended are dropped from the batch once this share of it is idle.
     _IDLE_SHARE = 0.25
@@ -48,6 +52,10 @@ class TransformersEngine:
 
     def close(self) -> None:
         """Nothing to free: the policy is the trainer's."""
+
+    def summary(self) -> dict[str, Any]:
+        """The engine's name: nothing can happen to it that does not happen to the trainer."""
+        return {"engine": "transformers", "incidents": []}
 
     def _generate_batch(
         self, prompts: Sequence[PromptInputs], sampling: SamplingParams, seeds: Sequence[int]

@@ -32,7 +32,9 @@ def stop_on_non_finite(
     record = {
         "step": step,
         "values": {name: repr(value.item()) for name, value in values.items()},
-        "non_finite_weights": [name for name, weight in policy.named_weights() if not weight.isfinite().all()],
+        "non_finite_weights": [
+            name for name, weight in policy.model.state_dict().items() if not weight.isfinite().all()
+        ],
         "groups": [
             {
                 "question": experience.group.question.id,

@@ -16,7 +16,7 @@ from ktr.errors import ConfigError
 from ktr.evaluation.accuracy import AccuracyMeter, verdict
 from ktr.policy.qwen_vl import QwenVLPolicy
 from ktr.rewards.composite import CompositeReward
-from ktr.rollout.engine import RolloutEngine, SamplingParams
+from ktr.rollout.engine import RolloutEngine, SamplingParams, shared_features
 from ktr.training.failure import stop_on_non_finite
 from ktr.training.optim import AdamWCosine
 from ktr.training.ranks import sum_gradients_over_ranks
@@ -89,13 +89,12 @@ class PolicyModule(LightningModule):
         if not batch:  # a rank whose share of the last batch is empty
             return
         self.policy.eval()
-        features = self.policy.encode_video(batch)
         # The same draws at every validation, so that a change is the policy's.
         seeds = [zlib.crc32(f"validation/{prompt.question.id}".encode()) for prompt in batch]
-        for meter in self.meters.values():
-            with self.policy.reusing_features(batch, features):
+        with shared_features(self.engine, self.policy, batch):
+            for meter in self.meters.values():
                 groups = self.engine.generate(batch, meter.sampling, seeds)
-            meter.add([verdict(group, self.reward) for group in groups])
+                meter.add([verdict(group, self.reward) for group in groups])
 
     def on_validation_epoch_end(self) -> None:
         self.validation_summary = {name: meter.summary() for name, meter in self.meters.items()}

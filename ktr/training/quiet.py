@@ -13,3 +13,5 @@ def quiet_libraries() -> None:
     # The modules switch between train and eval mode themselves, and their validation loader is the data module's.
     warnings.filterwarnings("ignore", message=r".*module\(s\) in eval mode at the start of training.*")
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
+    # Held-out metrics are of all ranks already; vLLM in the trainer's process makes a process group of one.
+    warnings.filterwarnings("ignore", message=r".*sync_dist=True.*")

@@ -1,11 +1,15 @@
-"""Sums over the ranks of a distributed run; on one rank, nothing happens."""
+"""Sums and exchanges over the ranks of a distributed run; on one rank, nothing happens."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
+
+T = TypeVar("T")
 
 # Gradients travel in flat buckets of this many elements: 256 MiB in fp32.
 _BUCKET_ELEMENTS = 64 * 1024 * 1024
@@ -21,6 +25,30 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
         tensor = tensor.clone()
         dist.all_reduce(tensor)
     return tensor
+
+
+def max_over_ranks(tensor: Tensor) -> Tensor:
+    """The elementwise maximum of a small tensor over all ranks; the tensor itself on one rank."""
+    if is_distributed():
+        tensor = tensor.clone()
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+    return tensor
+
+
+def gather_over_ranks(items: list[T]) -> list[T]:
+    """The items of all ranks, one rank after the other; the list itself on one rank. Items are pickled."""
+    if not is_distributed():
+        return items
+    gathered: list[list[T]] = [[] for _ in range(dist.get_world_size())]
+    dist.all_gather_object(gathered, items)
+    return [*chain.from_iterable(gathered)]
+
+
+def share_of_rank(items: Sequence[T]) -> list[T]:
+    """This rank's part of what ``gather_over_ranks`` returned, on any number of ranks that divides it."""
+    rank, world_size = (dist.get_rank(), dist.get_world_size()) if is_distributed() else (0, 1)
+    share = len(items) // world_size
+    return [*items[rank * share : (rank + 1) * share]]
 
 
 def sum_gradients_over_ranks(parameters: Iterable[nn.Parameter]) -> None:

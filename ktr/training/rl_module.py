@@ -5,22 +5,26 @@
     score the factual view, with gradient ──► log-probs, entropies
     signals ──► scores ──► selection ──► token weights ──► loss ──► backward, clip, optimizer step ──► push weights
 
-A method is a composition of a reward, an advantage, a token weighting and a loss; this file knows none by name.
+A method is a composition of a reward, an advantage, a token weighting and a loss; this file knows none by name. Where
+the engine overlaps, the next batch's rollouts are made meanwhile (``rollouts_ahead``).
 """
 
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ktr.algorithm.advantage import GroupAdvantage
+from ktr.algorithm.importance import mismatch
 from ktr.algorithm.loss import ClippedSurrogate, LossTerms
 from ktr.algorithm.weighting import TokenWeighting
 from ktr.attribution.views import Factual
+from ktr.data.loaders import TrainLoader
+from ktr.errors import ConfigError, EngineError
 from ktr.policy.qwen_vl import QwenVLPolicy
 from ktr.policy.reference import Reference
 from ktr.rewards.composite import CompositeReward
@@ -29,8 +33,9 @@ from ktr.scoring.scorer import GroupScorer
 from ktr.training.optim import AdamWCosine
 from ktr.training.policy_module import PolicyModule, backward_through_cut, cut_graph
 from ktr.training.ranks import sum_over_ranks
+from ktr.training.rollouts_ahead import Rollouts, RolloutsAhead
 from ktr.training.scored_batch import ScoredBatch
-from ktr.training.step_metrics import StepClock, loss_metrics, rollout_metrics
+from ktr.training.step_metrics import StepClock, engine_metrics, loss_metrics, rollout_metrics, staleness_of
 from ktr.types import Experience, PromptInputs, RolloutGroup, TokenScores, TokenWeights
 
 
@@ -38,8 +43,8 @@ class VideoRLModule(PolicyModule):
     """Policy, reference and engine, and the step that trains the policy from its own rollouts.
 
     ``sampling`` is that of the training rollouts. ``updates_per_rollout`` > 1 takes several optimizer steps on each
-    batch of rollouts, with the clip acting from the second on. ``seed``, the step and the question fix every draw, on
-    any number of ranks. The rest is ``PolicyModule``'s.
+    batch of rollouts, with the clip acting from the second on; from the first where the engine overlaps. ``seed``, the
+    step and the question fix every draw, on any number of ranks. The rest is ``PolicyModule``'s.
     """
 
     def __init__(
@@ -62,6 +67,12 @@ class VideoRLModule(PolicyModule):
         super().__init__(policy, engine, reward, optimizer, validation_sampling, failure_dir, seed)
         if loss.needs_reference and reference is None:
             raise ValueError("loss.beta > 0 needs a reference policy")
+        if engine.overlap * updates_per_rollout > engine.max_staleness:
+            raise ConfigError(
+                f"rollout.max_staleness={engine.max_staleness}: with rollout.overlap={engine.overlap} and "
+                f"updates_per_rollout={updates_per_rollout} completions are {engine.overlap * updates_per_rollout} "
+                "updates old when they are learned from; raise the bound, or set rollout.overlap=0"
+            )
         self.scorer = scorer
         self.advantage = advantage
         self.weighting = weighting
@@ -69,33 +80,42 @@ class VideoRLModule(PolicyModule):
         self.sampling = sampling
         self.updates_per_rollout = updates_per_rollout
         self.num_rollout_steps = 0
+        self.ahead = RolloutsAhead(engine, sampling)
         self._reference = (reference,)  # in a tuple: its weights are no part of this module
 
     def training_step(self, batch: list[PromptInputs], batch_idx: int) -> dict[str, Any]:
         clock = StepClock()
-        features = self.policy.encode_video(batch)  # the tower's only run, with gradient if it is trained
-        groups = self._generate(batch, features)
-        experiences = [self.judge(group) for group in groups]
-        clock.mark("rollout")
+        with self.ahead:  # no generation outlives the step that started it
+            rollouts = self.ahead.take(batch)
+            if rollouts is None:
+                rollouts = self._generate(batch)
+                clock.mark("rollout")
+            staleness = self._staleness(rollouts)
+            self._start_next()
+            experiences = [self.judge(group) for group in rollouts.groups]
 
-        # No pass whose result can't matter: without a KL term a group of equal rewards has no gradient.
-        kept = [i for i, e in enumerate(experiences) if e.has_signal or self.loss.needs_reference]
-        learned = self._score_without_gradient([experiences[i] for i in kept], [features[i] for i in kept])
-        counts = self._global_counts(groups)
-        clock.mark("views")
+            features = self.policy.encode_video(batch) if rollouts.features is None else rollouts.features
+            kept = self._kept(experiences)
+            learned = self._score_without_gradient([experiences[i] for i in kept], [features[i] for i in kept])
+            learned.old_logps = {j: rollouts.old_logps[i] for j, i in enumerate(kept) if i in rollouts.old_logps}
+            counts = self._global_counts(rollouts.groups)
+            clock.mark("views")
 
-        metrics: dict[str, Tensor] = {}
-        for update in range(self.updates_per_rollout):
-            if update > 0 and self.policy.trains_vision:
-                learned.features = self.policy.encode_video([e.group.prompt for e in learned.experiences])
-            self.policy.zero_grad()
-            metrics = loss_metrics(self._backward(learned, counts), self.device)
-            metrics = self.take_step(metrics, experiences)
-        clock.mark("update")
+            metrics: dict[str, Tensor] = {}
+            for update in range(self.updates_per_rollout):
+                if update > 0 and self.policy.trains_vision:
+                    learned.features = self.policy.encode_video([e.group.prompt for e in learned.experiences])
+                self.policy.zero_grad()
+                metrics = loss_metrics(self._backward(learned, counts), self.device)
+                if update == 0:
+                    self._finish_next(clock)  # under the weights that sampled: before they change
+                metrics = self.take_step(metrics, experiences)
+            clock.mark("update")
 
         self.num_rollout_steps += 1
         self.engine.load_weights(self.policy.named_weights(), version=self.global_step)
         clock.mark("weight_push")
+        metrics |= engine_metrics(learned, staleness, self.engine.correction is not None, self.device)
         self.log_dict(metrics | {"step": float(self.global_step)})
         self.log_dict(rollout_metrics(experiences), sync_dist=True)
         return {
@@ -105,15 +125,62 @@ class VideoRLModule(PolicyModule):
             "seconds": clock.seconds,
         }
 
-    def _generate(self, prompts: list[PromptInputs], features: Sequence[Float[Tensor, "_ D"]]) -> list[RolloutGroup]:
+    def on_train_end(self) -> None:
+        self.ahead.close()
+
+    def _generate(self, prompts: list[PromptInputs]) -> Rollouts:
+        features = self.policy.encode_video(prompts)  # the tower's only run, with gradient if it is trained
         self.policy.eval()  # in training mode gradient checkpointing would switch the engine's cache off
         with self.policy.reusing_features(prompts, features):
-            return self.engine.generate(prompts, self.sampling, [self._seed(prompt) for prompt in prompts])
+            groups = self.engine.generate(prompts, self.sampling, [self._seed(prompt) for prompt in prompts])
+        return Rollouts(groups, features)
+
+    def _start_next(self) -> None:
+        """Where the engine overlaps, have it answer the next batch while this one is learned from."""
+        last = 0 <= self.trainer.max_steps <= self.global_step + self.updates_per_rollout
+        if not self.engine.overlap or last:
+            return
+        upcoming = cast(TrainLoader, self.trainer.train_dataloader).peek()
+        if upcoming is not None:
+            self.ahead.start(upcoming, [self._seed(prompt, steps_ahead=1) for prompt in upcoming])
+
+    @torch.no_grad()
+    def _finish_next(self, clock: StepClock) -> None:
+        """Wait for the next batch's groups, and score those that will be learned from under the present weights."""
+        clock.mark("update")
+        groups = self.ahead.join()
+        if groups is None:
+            return
+        clock.mark("rollout_wait")
+        features = self.policy.encode_video([group.prompt for group in groups])
+        kept = self._kept([self.judge(group) for group in groups])
+        scores = self.scorer.score(
+            self.policy, [groups[i] for i in kept], [features[i] for i in kept], Factual(), [0] * len(kept)
+        )
+        old_logps = {i: score.logps_GT for i, score in zip(kept, scores, strict=True)}
+        self.ahead.keep(Rollouts(groups, None if self.policy.trains_vision else features, old_logps))
+        clock.mark("old_logps")
+
+    def _staleness(self, rollouts: Rollouts) -> list[int]:
+        """Updates since each completion was sampled. Raises EngineError above ``engine.max_staleness``."""
+        staleness = staleness_of(rollouts.groups, self.global_step)
+        if max(staleness) > self.engine.max_staleness:
+            raise EngineError(
+                type(self.engine).__name__,
+                f"sampled from weights {max(staleness)} updates old (version {self.global_step - max(staleness)}, the "
+                f"policy is at {self.global_step}), rollout.max_staleness={self.engine.max_staleness}",
+                "it missed a weight push: resume the run, or raise rollout.max_staleness",
+            )
+        return staleness
 
     def judge(self, group: RolloutGroup) -> Experience:
         """The group with its rewards and advantages."""
         parts, rewards_G = self.reward(group)
         return Experience(group, parts, rewards_G, self.advantage(rewards_G))
+
+    def _kept(self, experiences: Sequence[Experience]) -> list[int]:
+        """No pass whose result can't matter: without a KL term a group of equal rewards has no gradient."""
+        return [i for i, e in enumerate(experiences) if e.has_signal or self.loss.needs_reference]
 
     @torch.no_grad()
     def _score_without_gradient(
@@ -158,9 +225,10 @@ class VideoRLModule(PolicyModule):
     def _loss_of_group(self, batch: ScoredBatch, i: int, scores: TokenScores, counts: tuple[int, int]) -> LossTerms:
         experience = batch.experiences[i]
         mask_GT = experience.group.completion_mask_GT.to(scores.logps_GT.device)
-        if i not in batch.factual:  # the first update: the policy is still the one that sampled
+        if i not in batch.factual:  # the first update
             ids_GT = experience.group.completion_ids_GT.to(mask_GT.device)
             batch.factual[i] = scores.detach()
+            self._compare_with_engine(batch, i, mask_GT)
             if self._needs_weights(experience):
                 eos_GT = mask_GT & (ids_GT == self.policy.eos_token_id)
                 batch.weights[i] = self.weighting(batch.factual[i], batch.views[i], mask_GT, eos_GT)
@@ -168,13 +236,23 @@ class VideoRLModule(PolicyModule):
                 batch.weights[i] = TokenWeights(torch.zeros_like(scores.logps_GT))
         return self.loss(
             scores.logps_GT,
-            batch.factual[i].logps_GT,
+            batch.old_logps[i],
             batch.ref_logps[i],
             experience.advantages_G.to(mask_GT.device),
             mask_GT,
             batch.weights[i].weights_GT,
             *counts,
+            importance_GT=batch.importance.get(i),
         )
+
+    def _compare_with_engine(self, batch: ScoredBatch, i: int, mask_GT: Bool[Tensor, "G T"]) -> None:
+        """Old log-probs against the engine's; where none are given, the policy is still the one that sampled."""
+        old_GT = batch.old_logps.setdefault(i, batch.factual[i].logps_GT).to(mask_GT.device)
+        engine_GT = batch.experiences[i].group.engine_logps_GT.to(mask_GT.device)
+        batch.old_logps[i] = old_GT
+        batch.mismatches[i] = mismatch(old_GT, engine_GT, mask_GT)
+        if self.engine.correction is not None:
+            batch.importance[i] = self.engine.correction(old_GT, engine_GT, mask_GT)
 
     def _needs_weights(self, experience: Experience) -> bool:
         return experience.has_signal or self.loss.weighs_without_advantage
@@ -186,13 +264,15 @@ class VideoRLModule(PolicyModule):
         counts = sum_over_ranks(torch.tensor([num_sequences, num_tokens], device=self.device)).tolist()
         return counts[0], counts[1]
 
-    def _seed(self, prompt: PromptInputs) -> int:
+    def _seed(self, prompt: PromptInputs, steps_ahead: int = 0) -> int:
         """The seed of everything random about a question in this step, whichever rank holds it."""
-        return zlib.crc32(f"{self.seed}/{self.num_rollout_steps}/{prompt.question.id}".encode())
+        return zlib.crc32(f"{self.seed}/{self.num_rollout_steps + steps_ahead}/{prompt.question.id}".encode())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
         checkpoint["num_rollout_steps"] = self.num_rollout_steps
+        checkpoint["rollouts_ahead"] = self.ahead.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.num_rollout_steps = checkpoint["num_rollout_steps"]
+        self.ahead.load_state_dict(checkpoint.get("rollouts_ahead", []))

@@ -2,13 +2,13 @@
 
 import inspect
 import time
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import ktr.policy  # noqa: F401  # isort: skip  (before lightning, see ktr.policy.torchvision_ops)
 from hydra.utils import get_class, instantiate
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch import LightningDataModule, Trainer, seed_everything
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig
 
@@ -18,6 +18,7 @@ from ktr.callbacks.run_record import read_json, start_run, write_json, write_sum
 from ktr.callbacks.throughput import Throughput
 from ktr.policy.qwen_vl import QwenVLPolicy
 from ktr.policy.reference import Reference
+from ktr.training.policy_module import PolicyModule
 from ktr.training.quiet import quiet_libraries
 
 # Written when the held-out accuracy at the start is known, so that a resumed run need not measure it again.
@@ -48,37 +49,39 @@ def run_training(config: DictConfig) -> Path:
     if trainer.is_global_zero:
         start_run(run_dir, config, config.seed, resume=resumed_from is not None)
 
-    before = _accuracy_at_start(run_dir, trainer, module, datamodule)
-    fit_started, fit_started_cpu = time.perf_counter(), time.process_time()
-    state = None if resumed_from is None else resumed_from / TRAINER_STATE
-    trainer.fit(module, datamodule, ckpt_path=state, weights_only=True)
-    fit_seconds, fit_cpu_seconds = time.perf_counter() - fit_started, time.process_time() - fit_started_cpu
-    after = _validate(trainer, module, datamodule)
-    if not trainer.is_global_zero:
-        return run_dir
+    with closing(module.engine):  # whatever happens, no process or memory of an engine outlives the run
+        before = _accuracy_at_start(run_dir, trainer, module, datamodule)
+        fit_started, fit_started_cpu = time.perf_counter(), time.process_time()
+        state = None if resumed_from is None else resumed_from / TRAINER_STATE
+        trainer.fit(module, datamodule, ckpt_path=state, weights_only=True)
+        fit_seconds, fit_cpu_seconds = time.perf_counter() - fit_started, time.process_time() - fit_started_cpu
+        after = _validate(trainer, module, datamodule)
+        if not trainer.is_global_zero:
+            return run_dir
 
-    summary = {
-        "name": config.name,
-        "algorithm": config.labels.algorithm,
-        "attribution": {"name": config.labels.attribution},
-        "seed": config.seed,
-        "num_updates": trainer.global_step,
-        "training_wall_seconds": fit_seconds,
-        "training_cpu_seconds": fit_cpu_seconds,
-        "accuracy_before": before,
-        "accuracy_after": after,
-        "skips": dict(datamodule.skips.counts),
-    }
-    for callback in trainer.callbacks:
-        if isinstance(callback, Throughput):
-            summary |= {
-                "questions_per_second": callback.questions_per_second,
-                "tokens_per_second": callback.tokens_per_second,
-            }
-    if config.get("probe") is not None:
-        probed = instantiate(config.probe)(module, datamodule.val_dataloader(), run_dir / "attribution.jsonl")
-        summary["attribution"] |= probed.pop("attribution")
-        summary |= probed
+        summary = {
+            "name": config.name,
+            "algorithm": config.labels.algorithm,
+            "attribution": {"name": config.labels.attribution},
+            "seed": config.seed,
+            "num_updates": trainer.global_step,
+            "training_wall_seconds": fit_seconds,
+            "training_cpu_seconds": fit_cpu_seconds,
+            "accuracy_before": before,
+            "accuracy_after": after,
+            "skips": dict(datamodule.skips.counts),
+        }
+        for callback in trainer.callbacks:
+            if isinstance(callback, Throughput):
+                summary |= {
+                    "questions_per_second": callback.questions_per_second,
+                    "tokens_per_second": callback.tokens_per_second,
+                }
+        if config.get("probe") is not None:
+            probed = instantiate(config.probe)(module, datamodule.val_dataloader(), run_dir / "attribution.jsonl")
+            summary["attribution"] |= probed.pop("attribution")
+            summary |= probed
+        summary["rollout"] = module.engine.summary()
     policy.save(run_dir / "policy", merge_adapters=True)
     summary |= {"wall_seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - started_cpu}
     write_summary(run_dir, summary)
@@ -90,7 +93,7 @@ def run_training(config: DictConfig) -> Path:
 
 
 def _accuracy_at_start(
-    run_dir: Path, trainer: Trainer, module: LightningModule, datamodule: LightningDataModule
+    run_dir: Path, trainer: Trainer, module: PolicyModule, datamodule: LightningDataModule
 ) -> dict[str, Any]:
     """Held-out accuracy before the first update, measured once a run and kept for when it is resumed."""
     kept = run_dir / _START
@@ -115,7 +118,7 @@ def load_policy(config: DictConfig, checkpoint: Path | None = None) -> QwenVLPol
     return policy
 
 
-def build_module(config: DictConfig, policy: QwenVLPolicy) -> LightningModule:
+def build_module(config: DictConfig, policy: QwenVLPolicy) -> PolicyModule:
     """The module of ``config.algorithm``, given those of policy, engine and reference that it takes."""
     parts = {
         "policy": policy,

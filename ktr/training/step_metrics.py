@@ -1,4 +1,4 @@
-"""What a training step logs: rewards, rollouts, loss terms, and where its time went."""
+"""What a training step logs: rewards, rollouts, how far the engine is from the trainer, loss terms, and its time."""
 
 import time
 from collections.abc import Sequence
@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from ktr.algorithm.loss import LossTerms
-from ktr.training.ranks import sum_over_ranks
-from ktr.types import Experience
+from ktr.training.ranks import max_over_ranks, sum_over_ranks
+from ktr.training.scored_batch import ScoredBatch
+from ktr.types import Experience, RolloutGroup
 
 
 class StepClock:
@@ -55,3 +56,41 @@ def loss_metrics(terms: Sequence[LossTerms], device: torch.device) -> dict[str, 
     for term in terms:
         sums += torch.stack([getattr(term, name).detach() for name in names.values()])
     return dict(zip(names, sum_over_ranks(sums), strict=True))
+
+
+def staleness_of(groups: Sequence[RolloutGroup], version: int) -> list[int]:
+    """Updates between the weights that sampled each completion and the policy's ``version``."""
+    return [version - completion.weights_version for group in groups for completion in group.completions]
+
+
+def engine_metrics(
+    learned: ScoredBatch, staleness: Sequence[int], corrected: bool, device: torch.device
+) -> dict[str, Tensor]:
+    """Mismatch of engine and trainer over the tokens learned from, and staleness of all completions; over all ranks.
+
+    The mean importance weight of those tokens is there where the mismatch is ``corrected``. All are 0 for a batch that
+    nothing is learned from.
+    """
+    zero = torch.zeros((), device=device)
+    parts = learned.mismatches.values()
+    total = lambda values: sum((value.to(device) for value in values), zero)  # noqa: E731
+    sums = {
+        "rollout/mismatch/mean": total(part.absolute for part in parts),
+        "rollout/mismatch/kl": total(part.kl for part in parts),
+        "rollout/importance_mean": total(weights_GT.sum() for weights_GT in learned.importance.values()),
+        "tokens": total(part.num_tokens for part in parts),
+        "rollout/staleness/mean": zero + sum(staleness),
+        "completions": zero + len(staleness),
+    }
+    sums = dict(zip(sums, sum_over_ranks(torch.stack([*sums.values()])), strict=True))
+    if not corrected:
+        del sums["rollout/importance_mean"]
+    num_tokens, num_completions = sums.pop("tokens").clamp(min=1), sums.pop("completions")
+    staleness_mean = sums.pop("rollout/staleness/mean") / num_completions
+    largest = torch.stack([zero, *(part.largest.to(device) for part in parts)]).max()
+    maxima = max_over_ranks(torch.stack([largest, zero + max(staleness)]))
+    return {name: value / num_tokens for name, value in sums.items()} | {
+        "rollout/mismatch/max": maxima[0],
+        "rollout/staleness/mean": staleness_mean,
+        "rollout/staleness/max": maxima[1],
+    }

@@ -184,6 +184,36 @@ def test_weights_of_one_give_the_unweighted_loss_bitwise():
     assert torch.equal(terms[0].loss, terms[1].loss)
 
 
+def test_importance_weights_of_one_change_nothing_bitwise():
+    for loss in (ClippedSurrogate(), ClippedSurrogate(beta=0.1, kl_scope="selected")):
+        b = Batch()
+        logps = [b.logps.clone().requires_grad_() for _ in range(2)]
+        plain, weighed = b.loss(loss, logps[0]), b.loss(loss, logps[1], importance_GT=b.mask.double())
+        plain.loss.backward()
+        weighed.loss.backward()
+        for name in ("loss", "policy_loss", "kl", "clip_fraction", "ratio_mean"):
+            assert torch.equal(getattr(plain, name), getattr(weighed, name))
+        assert torch.equal(logps[0].grad, logps[1].grad)
+
+
+@pytest.mark.parametrize(("reduction", "denominator"), REDUCTIONS)
+def test_importance_weights_multiply_the_surrogate_and_neither_penalty_nor_counts(reduction, denominator):
+    loss = ClippedSurrogate(beta=0.3, kl_scope="selected", reduction=TokenReduction(reduction, denominator))
+    b = Batch()
+    importance = torch.rand(b.mask.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) + 0.5
+    importance[0] = 0  # as of a sequence that is left out
+    found = b.loss(loss, importance_GT=importance.masked_fill(~b.mask, torch.nan))
+    plain = b.loss(loss)
+    assert torch.equal(found.kl, plain.kl) and torch.equal(found.clip_fraction, plain.clip_fraction)
+    token_losses = []  # the policy loss is linear in the weights: it is the sum of those of single tokens
+    for i, t in b.mask.nonzero().tolist():
+        one = torch.zeros_like(importance)
+        one[i, t] = 1
+        token_losses.append(importance[i, t] * b.loss(loss, importance_GT=one).policy_loss)
+    torch.testing.assert_close(found.policy_loss, torch.stack(token_losses).sum(), rtol=1e-12, atol=1e-14)
+    assert found.policy_loss != plain.policy_loss
+
+
 def test_a_policy_far_from_its_rollouts_gives_a_finite_loss_and_gradient():
     b = Batch()
     logps = (b.old + 1e4).requires_grad_()

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import partial
 from itertools import chain, islice
-from threading import Barrier, Thread
+from threading import Barrier, Event, Thread
 
 import pytest
 
@@ -107,6 +107,62 @@ def test_a_run_stopped_anywhere_goes_on_exactly(prefetch, stop, make_loader):
     saved = StreamPosition(stopped.position.questions, stopped.position.batches)
     resumed = make_loader(broken=broken, prefetch=prefetch, position=saved)
     assert before + run(resumed, 12 - stop) == whole
+
+
+@pytest.mark.parametrize("prefetch", [False, True])
+def test_a_look_at_the_next_batch_shows_what_is_handed_out_next_and_moves_nothing(prefetch, make_loader):
+    broken = {QuestionOrder(20, 0)[5]}  # in the second batch
+    plain = [*map(ids, make_loader(broken=broken))]
+    loader = make_loader(broken=broken, prefetch=prefetch)
+    assert loader.peek() is None  # no epoch has begun
+    batches = iter(loader)
+    next(batches)
+    position = StreamPosition(loader.position.questions, loader.position.batches)
+    upcoming = loader.peek()
+    assert loader.peek() is upcoming and ids(upcoming) == plain[1]
+    assert loader.position == position and not loader.skips.counts
+    assert next(batches) is upcoming
+    assert loader.skips.counts.total() == 1 and loader.position != position
+    assert [ids(upcoming), *map(ids, batches)] == plain[1:]
+
+
+@pytest.mark.parametrize("prefetch", [False, True])
+def test_an_epoch_looked_at_before_each_batch_is_the_same_and_ends_with_none(prefetch, make_loader):
+    plain = [*map(ids, make_loader())]
+    loader = make_loader(prefetch=prefetch)
+    seen = [(ids(batch), loader.peek()) for batch in loader]
+    assert [batch for batch, _ in seen] == plain
+    assert [ids(upcoming) for _, upcoming in seen[:-1]] == plain[1:] and seen[-1][1] is None
+    assert loader.peek() is None
+
+
+@pytest.mark.parametrize(("look", "ahead"), [(False, 1), (True, 2)])
+def test_a_batch_is_made_while_another_is_in_use_and_one_more_after_a_look(look, ahead, make_loader):
+    loader = make_loader(prefetch=True)
+    encode, order, made = loader.encode, QuestionOrder(20, 0), Event()
+    last = str(order[4 * ahead + 3])  # the last question of the batch that is made ahead
+
+    def watched(question):
+        if question.id == last:
+            made.set()
+        return encode(question)
+
+    loader.encode = watched
+    batches = iter(loader)
+    next(batches)
+    if look:
+        loader.peek()
+    assert made.wait(timeout=60)
+
+
+def test_a_look_at_a_batch_that_cannot_be_made_raises(make_loader):
+    loader = make_loader(prefetch=True)
+    batches = iter(loader)
+    next(batches)
+    loader.encode = None
+    with pytest.raises(TypeError):
+        for _ in batches:
+            loader.peek()
 
 
 def test_the_position_is_that_of_the_batch_in_use_not_of_the_one_decoded_ahead(make_loader):

@@ -128,3 +128,25 @@ def test_with_adapters_the_reference_is_the_policy_without_them(policy_folder):
         reference = Reference(policy, lambda: base).logps(scorer, groups, features)[0]
         plain = Reference(base, lambda: base).logps(scorer, groups, features)[0]
     torch.testing.assert_close(reference, plain, atol=1e-6, rtol=0)
+
+
+def test_an_engine_gets_the_weights_of_a_plain_model_with_adapters_merged_in_or_left_out(policy_folder):
+    """Names as without adapters; merged in, a plain model with these weights gives the policy's log-probs."""
+    lora = {"r": 2, "target_modules": ["q_proj", "down_proj"], "init_lora_weights": False}
+    policy, plain = QwenVLPolicy(policy_folder, lora=lora).eval(), QwenVLPolicy(policy_folder).eval()
+    base = dict(plain.named_weights())
+    left_out = policy.named_weights(merge_adapters=False)
+    assert {name: tensor.tolist() for name, tensor in left_out} == {n: tensor.tolist() for n, tensor in base.items()}
+
+    weights = policy.named_weights()
+    assert [name for name, _ in weights] == [name for name, _ in weights], "it can be read again"
+    plain.model.load_state_dict(dict(weights))
+    assert policy.lora_rank == 2 and plain.lora_rank == 0
+    groups, scorer = [random_group(policy, 0, [4, 3])], GroupScorer()
+    with torch.no_grad():
+        features = [model.encode_video([groups[0].prompt]) for model in (policy, plain)]
+        ours, theirs = (
+            scorer.score_pass(model, groups, f, views=[Factual()], seeds=[0], entropy=False)[0].logps_GT
+            for model, f in zip((policy, plain), features, strict=True)
+        )
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)

@@ -1,0 +1,342 @@
+"""An in-process vLLM samples from the policy itself: its log-probs are the trainer's, before and after every push."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ktr.errors import ConfigError, EngineError
+from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.rollout.engine import SamplingParams
+from ktr.rollout.vllm_colocate import VLLMColocateEngine
+from ktr.rollout.vllm_requests import PositionCheck
+from ktr.types import PromptInputs
+from tests.tiny_policy import random_prompt
+from tests.vllm.conftest import Difference, largest_difference
+
+CLOSE = 1e-4
+SAMPLING = SamplingParams(num_completions=8, max_tokens=24)
+SEEDS = [1, 2, 3, 4]
+
+
+def build(policy: QwenVLPolicy, **changes: Any) -> VLLMColocateEngine:
+    settings: dict[str, Any] = {"max_model_len": 128, "max_num_seqs": 64, "kv_cache_gib": 0.25}
+    return VLLMColocateEngine(policy, **settings | changes)
+
+
+@pytest.fixture(scope="module")
+def engine(policy: QwenVLPolicy) -> Iterator[VLLMColocateEngine]:
+    engine = build(policy)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def prompts(policy: QwenVLPolicy) -> list[PromptInputs]:
+    return [random_prompt(policy, index) for index in range(4)]
+
+
+@pytest.fixture
+def restored(policy: QwenVLPolicy, engine: VLLMColocateEngine) -> Iterator[None]:
+    """The weights that a test changes come back, in the policy and in the engine."""
+    before = {name: tensor.clone() for name, tensor in policy.named_weights()}
+    yield
+    policy.model.load_state_dict(before)
+    engine.load_weights(policy.named_weights(), 0)
+
+
+@torch.no_grad()
+def perturb(policy: QwenVLPolicy, part: Callable[[str], bool] = lambda name: True, scale: float = 0.05) -> None:
+    generator = torch.Generator().manual_seed(7)
+    for name, parameter in policy.model.named_parameters():
+        if part(name):
+            parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        SAMPLING,
+        replace(SAMPLING, temperature=0.6),
+        replace(SAMPLING, temperature=1.7),
+        replace(SAMPLING, top_p=0.7),
+        replace(SAMPLING, temperature=0.6, top_p=0.7),
+        replace(SAMPLING, temperature=0.0),
+        replace(SAMPLING, num_completions=1),
+    ],
+    ids=str,
+)
+def test_log_probs_are_the_trainers(
+    engine: VLLMColocateEngine, prompts: list[PromptInputs], difference: Difference, sampling: SamplingParams
+):
+    groups = engine.generate(prompts, sampling, SEEDS)
+    assert [len(group.completions) for group in groups] == [sampling.num_completions] * 4
+    assert difference(groups, sampling) < CLOSE
+
+
+def test_top_p_cuts_what_is_sampled(engine: VLLMColocateEngine, prompts: list[PromptInputs]):
+    cut = engine.generate(prompts, replace(SAMPLING, top_p=0.1), SEEDS)
+    whole = engine.generate(prompts, SAMPLING, SEEDS)
+    least = [min(float(c.logps_T.min()) for group in groups for c in group.completions) for groups in (cut, whole)]
+    assert least[0] > least[1] + 1
+
+
+def test_images_are_answered_too(engine: VLLMColocateEngine, policy: QwenVLPolicy, difference: Difference):
+    image = image_prompt(policy)
+    assert difference(engine.generate([image], SAMPLING, [1]), SAMPLING) < CLOSE
+
+
+def image_prompt(policy: QwenVLPolicy) -> PromptInputs:
+    from ktr.policy.positions import mrope_positions
+
+    video, config = random_prompt(policy, 3, data_type="image"), policy.model.config
+    grid = (1, 4, 4)
+    ids = video.input_ids_P.tolist()
+    start = ids.index(config.video_token_id)
+    length = ids.count(config.video_token_id)
+    ids = torch.tensor(ids[:start] + [config.image_token_id] * 4 + ids[start + length :])
+    positions = mrope_positions(ids, config.image_token_id, grid, 2, 0.0, config.vision_config.tokens_per_second)
+    pixels = video.pixels_NC[:16]
+    return replace(
+        video, input_ids_P=ids, positions_3P=positions, pixels_NC=pixels, grid_thw=grid, seconds_per_patch=0.0
+    )
+
+
+@pytest.mark.parametrize(("part", "scale"), [("visual", 0.3), ("language_model", 0.05), ("embed_tokens", 0.3)])
+def test_a_push_reaches_every_part_and_every_cache(
+    engine: VLLMColocateEngine,
+    policy: QwenVLPolicy,
+    prompts: list[PromptInputs],
+    difference: Difference,
+    restored: None,
+    part: str,
+    scale: float,
+):
+    engine.generate(prompts, SAMPLING, SEEDS)  # fills the prefix and encoder caches with these prompts
+    perturb(policy, lambda name: part in name, scale)
+    assert difference(engine.generate(prompts, SAMPLING, SEEDS), SAMPLING) > 100 * CLOSE
+    engine.load_weights(policy.named_weights(), 5)
+    groups = engine.generate(prompts, SAMPLING, SEEDS)
+    assert difference(groups, SAMPLING) < CLOSE
+    assert {c.weights_version for group in groups for c in group.completions} == {5}
+
+
+def test_every_tensor_of_the_policy_is_needed(policy: QwenVLPolicy):
+    """Left out of a push, any one of them is noticed: those that vLLM fuses, the norms, the biases, the head."""
+    engine = build(policy)
+    weights = list(policy.named_weights())
+    one_of_each_kind = {name.split(".")[-2] + name.split(".")[-1]: name for name, _ in weights}
+    probe = engine_that_pushes_again(engine)
+    for missing in one_of_each_kind.values():
+        with pytest.raises(EngineError, match="left out"):
+            probe([(name, tensor) for name, tensor in weights if name != missing])
+    engine.close()
+
+
+def engine_that_pushes_again(engine: VLLMColocateEngine) -> Callable[[list[Any]], None]:
+    """Pushes without the fresh start after a failed push, which would take seconds for each tensor."""
+    engine.load_weights(engine.policy.named_weights(), 0)
+    worker = engine._engine.engine_core.engine_core.model_executor.driver_worker.worker
+
+    def push(weights: list[Any]) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(engine, "close", lambda: setattr(worker, "_weight_update_active", False))
+            engine.load_weights(weights, 1)
+
+    return push
+
+
+def test_an_unknown_name_is_refused_and_the_next_use_starts_afresh(policy: QwenVLPolicy, prompts: list[PromptInputs]):
+    engine = build(policy)
+    with pytest.raises(EngineError, match="not taken over"):
+        engine.load_weights([*policy.named_weights(), ("model.language_model.layers.9.bogus", torch.zeros(1))], 1)
+    groups = engine.generate(prompts, SAMPLING, SEEDS)
+    assert largest_difference(policy, groups, SAMPLING) < CLOSE
+    engine.close()
+
+
+def test_vision_ids_are_never_sampled(
+    engine: VLLMColocateEngine,
+    policy: QwenVLPolicy,
+    prompts: list[PromptInputs],
+    difference: Difference,
+    restored: None,
+):
+    """Not even by a policy that puts nearly everything on them."""
+    hidden = engine.generate(prompts, SAMPLING, SEEDS)
+    assert hidden
+    with torch.no_grad():
+        favoured = policy.head_weight.abs().amax() * 3
+        policy.head_weight[policy.banned_ids] = favoured * policy.head_weight[policy.banned_ids].sign()
+    engine.load_weights(policy.named_weights(), 1)
+    for sampling in (SAMPLING, replace(SAMPLING, temperature=0.0)):
+        groups = engine.generate(prompts, sampling, SEEDS)
+        sampled = torch.cat([c.token_ids_T for group in groups for c in group.completions])
+        assert not torch.isin(sampled, policy.banned_ids).any()
+        assert difference(groups, sampling) < 10 * CLOSE  # logits are large here
+
+
+def test_a_prompt_and_its_seed_fix_its_completions(engine: VLLMColocateEngine, prompts: list[PromptInputs]):
+    together = engine.generate(prompts, SAMPLING, SEEDS)
+    backwards = engine.generate(prompts[::-1], SAMPLING, SEEDS[::-1])[::-1]
+    (alone,) = engine.generate(prompts[2:3], SAMPLING, SEEDS[2:3])
+    other = engine.generate(prompts, SAMPLING, [5, 6, 7, 8])
+    for a, b in zip(together, backwards, strict=True):
+        assert torch.equal(a.completion_ids_GT, b.completion_ids_GT)
+    assert torch.equal(alone.completion_ids_GT, together[2].completion_ids_GT)
+    assert not any(
+        torch.equal(a.completions[0].token_ids_T, b.completions[0].token_ids_T)
+        for a, b in zip(together, other, strict=True)
+    )
+    assert len({tuple(c.token_ids_T.tolist()) for c in together[0].completions}) > 4
+
+
+def test_completions_end_at_eos_or_at_the_limit(engine: VLLMColocateEngine, policy: QwenVLPolicy, prompts: Any):
+    for group in engine.generate(prompts, SAMPLING, SEEDS):
+        for completion in group.completions:
+            ids = completion.token_ids_T.tolist()
+            assert policy.eos_token_id not in ids[:-1]
+            assert (completion.finish_reason == "stop") == (ids[-1] == policy.eos_token_id)
+            assert completion.finish_reason == "stop" or len(ids) == SAMPLING.max_tokens
+
+
+def test_other_positions_than_the_models_are_refused(engine: VLLMColocateEngine, prompts: list[PromptInputs]):
+    """By the rule of transformers ≥ 5.3 the text after a video goes on at max(h, w) / merge."""
+    prompt = prompts[0]
+    positions = prompt.positions_3P.clone()
+    end = int((positions != positions[0]).any(0).nonzero().max()) + 1
+    positions[:, end:] -= 3
+    for wrong in (replace(prompt, positions_3P=positions), replace(prompt, seconds_per_patch=1.5)):
+        with pytest.raises(EngineError, match="positions"):
+            PositionCheck()([wrong], engine.policy, engine._prompt_positions, "vLLM")
+    PositionCheck()([prompt], engine.policy, engine._prompt_positions, "vLLM")
+
+
+def test_a_prompt_that_does_not_fit_is_refused_before_anything_is_sent(engine: VLLMColocateEngine, prompts: Any):
+    with pytest.raises(EngineError, match="max_model_len=128"):
+        engine.generate(prompts, replace(SAMPLING, max_tokens=100), SEEDS)
+
+
+def test_the_trainers_generators_and_threads_stay_as_they_are(engine: VLLMColocateEngine, prompts: Any):
+    before = torch.get_rng_state(), torch.get_num_threads()
+    engine.generate(prompts, SAMPLING, SEEDS)
+    engine.load_weights(engine.policy.named_weights(), 0)
+    assert torch.equal(torch.get_rng_state(), before[0]) and torch.get_num_threads() == before[1]
+
+
+def test_weights_can_be_pushed_after_an_evaluation_in_inference_mode(policy: QwenVLPolicy, prompts: Any):
+    engine = build(policy)
+    with torch.inference_mode():
+        engine.generate(prompts, SAMPLING, SEEDS)
+    engine.load_weights(policy.named_weights(), 1)
+    assert largest_difference(policy, engine.generate(prompts, SAMPLING, SEEDS), SAMPLING) < CLOSE
+    engine.close()
+
+
+class Fault:
+    """Breaks vLLM's step the given number of times."""
+
+    def __init__(self, engine: VLLMColocateEngine, times: int, act: Callable[[Any], Any]):
+        self.left, self.act = times, act
+        self._start = engine._start
+        engine._start = lambda: (self._start(), self.install(engine))  # type: ignore[method-assign]
+        self.install(engine)
+
+    def install(self, engine: VLLMColocateEngine) -> None:
+        step = engine._engine.step
+
+        def broken() -> Any:
+            if self.left == 0:
+                return step()
+            self.left -= 1
+            return self.act(step)
+
+        engine._engine.step = broken
+
+
+def raises(step: Any) -> Any:
+    raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+def hangs(step: Any) -> Any:
+    threading.Event().wait()
+
+
+def loses_a_completion(step: Any) -> Any:
+    while not (outputs := [output for output in step() if output.finished]):
+        pass
+    del outputs[0].outputs[-1]
+    return outputs
+
+
+@pytest.mark.parametrize("act", [raises, hangs, loses_a_completion])
+def test_a_failed_batch_is_generated_again_on_a_fresh_engine(policy: QwenVLPolicy, prompts: Any, act: Any):
+    engine = build(policy, time_limit_s=5.0)
+    expected = engine.generate(prompts, SAMPLING, SEEDS)
+    Fault(engine, 1, act)
+    groups = engine.generate(prompts, SAMPLING, SEEDS)
+    assert [g.completion_ids_GT.tolist() for g in groups] == [g.completion_ids_GT.tolist() for g in expected]
+    assert len(engine.summary()["incidents"]) == 1
+    engine.close()
+
+
+def test_a_batch_that_fails_twice_stops_the_run(policy: QwenVLPolicy, prompts: Any):
+    engine = build(policy)
+    engine.generate(prompts, SAMPLING, SEEDS)
+    Fault(engine, 2, raises)
+    with pytest.raises(EngineError, match="failed twice.*illegal memory access.*start the run again"):
+        engine.generate(prompts, SAMPLING, SEEDS)
+    engine.close()
+
+
+def test_what_vllm_refuses_is_refused_with_its_reason(policy: QwenVLPolicy, prompts: Any):
+    with pytest.raises(EngineError, match="max_model_len.*is greater than"):
+        build(policy, max_model_len=4096).generate(prompts, SAMPLING, SEEDS)
+
+
+def test_a_colocated_engine_does_not_overlap(policy: QwenVLPolicy):
+    with pytest.raises(ConfigError, match="vllm_server"):
+        build(policy, overlap=1)
+
+
+def test_200_pushes_leave_nothing_behind(engine: VLLMColocateEngine, policy: QwenVLPolicy, prompts: Any):
+    def held() -> dict[str, int]:
+        status = Path("/proc/self/status").read_text().split()
+        return {
+            "memory": int(status[status.index("VmRSS:") + 1]),
+            "threads": threading.active_count(),
+            "files": len(os.listdir("/proc/self/fd")),
+            "shared memory": Path("/proc/self/maps").read_text().count("/dev/shm/"),
+        }
+
+    def update(version: int) -> None:
+        engine.load_weights(policy.named_weights(), version)
+        engine.generate(prompts[:2], replace(SAMPLING, max_tokens=4), SEEDS[:2])
+
+    for version in range(20):
+        update(version)
+    before = held()
+    for version in range(200):
+        update(version)
+    after = held()
+    assert after["memory"] < 1.02 * before["memory"]
+    assert {k: after[k] for k in after if k != "memory"} == {k: before[k] for k in before if k != "memory"}
+
+
+@pytest.mark.parametrize("lora", ["merged", "adapters"])
+def test_adapters_reach_the_engine(policy_folder: Path, prompts: list[PromptInputs], lora: str):
+    targets = {"r": 4, "target_modules": ["q_proj", "v_proj", "down_proj"], "init_lora_weights": False}
+    policy = QwenVLPolicy(policy_folder, lora=targets).eval()
+    engine = build(policy, lora=lora)
+    assert largest_difference(policy, engine.generate(prompts, SAMPLING, SEEDS), SAMPLING) < CLOSE
+    perturb(policy, lambda name: "lora_" in name)
+    engine.load_weights(policy.named_weights(), 1)
+    groups = engine.generate(prompts, SAMPLING, SEEDS)
+    assert largest_difference(policy, groups, SAMPLING) < CLOSE
+    assert {c.weights_version for group in groups for c in group.completions} == {1}
+    engine.close()
