@@ -2,6 +2,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-$(shell cksum < requirements.lock | cut -d' ' -f1)
+# vLLM has an environment of its own: it pins setuptools and some twenty packages that nothing else here needs.
+VENV_VLLM := .venv-vllm
+STAMP_VLLM := $(VENV_VLLM)/.setup-$(shell cat requirements-vllm.lock pyproject.toml | cksum | cut -d' ' -f1)
 PYTEST_ARGS ?= -n 2
 ARGS ?=
 
@@ -12,10 +15,11 @@ export TOKENIZERS_PARALLELISM ?= false
 OFFLINE := HF_HUB_OFFLINE=1 WANDB_MODE=offline
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train test test-gpu lint format types bench lock clean
+.PHONY: help setup setup-vllm demo train test test-vllm test-gpu lint format types bench bench-rollout lock lock-vllm
+.PHONY: clean
 
 help:  ## List the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: $(STAMP)  ## Build .venv from requirements.lock (skipped while it is current)
 
@@ -26,6 +30,15 @@ $(STAMP):
 	rm -f $(VENV)/.setup-*
 	touch $@
 
+setup-vllm: $(STAMP_VLLM)  ## Build .venv-vllm, with vLLM's CPU build, from requirements-vllm.lock
+
+$(STAMP_VLLM):
+	test -x $(VENV_VLLM)/bin/python || $(PYTHON) -m venv $(VENV_VLLM)
+	$(VENV_VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-vllm.lock
+	$(VENV_VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	rm -f $(VENV_VLLM)/.setup-*
+	touch $@
+
 demo: setup  ## Train the tiny policy with Video-KTR on the embedded world; prints the report's path last
 	@$(OFFLINE) $(BIN)/python -m ktr.train $(ARGS)
 
@@ -34,6 +47,10 @@ train: setup  ## Train: make train ARGS="+experiment=vet_64f seed=1"
 
 test: setup  ## Run the tests that need no GPU
 	$(OFFLINE) $(BIN)/python -m pytest $(PYTEST_ARGS) tests/unit tests/parity tests/golden tests/smoke
+
+# One process: each engine takes memory and threads of its own.
+test-vllm: setup-vllm  ## Run tests/vllm: rollouts by the real vLLM, on the CPU
+	OMP_NUM_THREADS=1 $(OFFLINE) $(VENV_VLLM)/bin/python -m pytest tests/vllm
 
 test-gpu: setup  ## Run tests/gpu where there is a GPU
 	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; \
@@ -55,9 +72,16 @@ types: setup  ## Check types
 bench: setup  ## Compare our scoring with the reference way
 	$(BIN)/python -m benchmarks.scoring $(ARGS)
 
+bench-rollout: setup-vllm  ## Compare the rollout engines on one workload
+	$(OFFLINE) $(VENV_VLLM)/bin/python -m benchmarks.rollout $(ARGS)
+
 lock: setup  ## Write requirements.lock anew from what .venv holds
 	$(BIN)/python .ci/lock > requirements.lock.new && mv requirements.lock.new requirements.lock
 
-clean:  ## Remove .venv, runs and caches of this checkout
-	rm -rf $(VENV) runs multirun outputs wandb build *.egg-info .pytest_cache .ruff_cache .import_linter_cache
+lock-vllm: setup-vllm  ## Write requirements-vllm.lock anew from what .venv-vllm holds
+	$(VENV_VLLM)/bin/python .ci/lock vllm > requirements-vllm.lock.new
+	mv requirements-vllm.lock.new requirements-vllm.lock
+
+clean:  ## Remove the environments, runs and caches of this checkout
+	rm -rf $(VENV) $(VENV_VLLM) runs multirun outputs wandb build *.egg-info .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

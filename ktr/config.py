@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,12 +19,12 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ktr.config_keys import check_nodes, check_override, nearest
-from ktr.errors import ConfigError, KtrError, MissingData, MissingModel
+from ktr.errors import ConfigError, KtrError, MissingData, MissingExtra, MissingModel
 from ktr.naming import register_resolvers
 from ktr.schemas import register_schemas
 
@@ -54,13 +55,18 @@ def launch(task: Callable[[], Any], config_name: str) -> None:
     except KtrError as error:
         logging.getLogger(__name__).debug("the run failed", exc_info=True)
         sys.exit(_report(config_name, error, 1))
+    except InstantiationException as error:  # how Hydra hands on what a constructor raises
+        if not isinstance(error.__cause__, KtrError):
+            raise
+        logging.getLogger(__name__).debug("the run failed", exc_info=True)
+        sys.exit(_report(config_name, error.__cause__, 1))
 
 
 def check_command_line(config_name: str, arguments: Sequence[str]) -> list[DictConfig]:
     """The configs of all jobs that a command line starts, checked; [] where it asks only for help.
 
-    Raises ConfigError on keys, choices and values that are wrong and on two jobs of one name; MissingModel and
-    MissingData where what a job reads is not there (not with ``--cfg``, which only prints).
+    Raises ConfigError on keys, choices and values that are wrong and on two jobs of one name; MissingModel,
+    MissingData and MissingExtra where what a job needs is not there (not with ``--cfg``, which only prints).
     """
     options = get_args_parser().parse_args(list(arguments))
     if options.help or options.hydra_help or options.shell_completion or options.info:
@@ -71,6 +77,7 @@ def check_command_line(config_name: str, arguments: Sequence[str]) -> list[DictC
     if not options.cfg:
         for job in jobs:
             require_paths(job)
+            require_extras(job)
     return jobs
 
 
@@ -105,6 +112,12 @@ def require_paths(config: DictConfig) -> None:
             f"model.path={folder}: no model there. Get it: {command.format(path=folder)}; or set model.path"
         )
     _require_data(_plain(config.data, resolve=True), "data")
+
+
+def require_extras(config: DictConfig) -> None:
+    """Raise MissingExtra where the rollout engine is one of vLLM's and vLLM is not installed."""
+    if config.rollout._target_.startswith("ktr.rollout.vllm_") and find_spec("vllm") is None:
+        raise MissingExtra("vllm", "vllm", " (without a GPU: the CPU build, `make setup-vllm`)")
 
 
 def _require_data(node: Any, at: str) -> None:

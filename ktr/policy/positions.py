@@ -30,7 +30,8 @@ def mrope_positions(
     if len(visual_N) != num_visual or int(visual_N[-1]) - first + 1 != num_visual:
         raise ValueError(f"expected {num_visual} visual tokens in one block for grid {grid_thw}, found {len(visual_N)}")
 
-    times = (torch.arange(num_frames) * (seconds_per_patch * tokens_per_second)).long()
+    # In double precision, as vLLM computes it: 5 · 0.7 · 2 is 7 in single precision and 6 in double, rounded down.
+    times = (torch.arange(num_frames, dtype=torch.float64) * (seconds_per_patch * tokens_per_second)).long()
     block = torch.stack(torch.meshgrid(times, torch.arange(height), torch.arange(width), indexing="ij")).reshape(3, -1)
     block = block + first
     num_after = len(input_ids_P) - first - num_visual

@@ -198,7 +198,10 @@ class VLLMColocateEngine:
 
     def _ensure_started(self) -> None:
         if self._engine is None:
-            self.load_weights(self.policy.named_weights(merge_adapters=not self.pushes_adapters), self.version)
+            self.load_weights(self._base_weights(), self.version)
+
+    def _base_weights(self) -> Iterable[tuple[str, Tensor]]:
+        return self.policy.named_weights(merge_adapters=not self.pushes_adapters)
 
     def _restart(self) -> None:
         try:
@@ -242,6 +245,8 @@ class VLLMColocateEngine:
 
     def _push(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
         engine = self._engine
+        if self.pushes_adapters:
+            named_tensors = self._base_weights()  # the adapters come beside them
         if not self.pushes_adapters or self._adapter is None:
             engine.collective_rpc("start_weight_update")
             with _tensors_for(engine, named_tensors) as update:

@@ -37,7 +37,7 @@ def multimodal_input(prompt: PromptInputs, policy: QwenVLPolicy) -> Any:
         tensors: dict[str, Any] = {
             "pixel_values_videos": prompt.pixels_NC,
             "video_grid_thw": grid,
-            "second_per_grid_ts": torch.tensor([prompt.seconds_per_patch]),
+            "second_per_grid_ts": torch.tensor([prompt.seconds_per_patch], dtype=torch.float64),
         }
     else:
         tensors = {"pixel_values": prompt.pixels_NC, "image_grid_thw": grid}

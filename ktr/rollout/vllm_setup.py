@@ -17,6 +17,10 @@ from ktr.policy.qwen_vl import QwenVLPolicy
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # for which vLLM reserves room
 
 
+# One process for scheduler and model. On CPUs vLLM takes "uni" for "mp", to pin threads to cores, which we leave alone.
+_EXECUTOR = "uni" if torch.cuda.is_available() else "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+
+
 def require_vllm() -> None:
     """Raises ``MissingExtra``, in one line, where vLLM is not installed."""
     if importlib.util.find_spec("vllm") is None:
@@ -60,13 +64,14 @@ def engine_arguments(
         "mm_processor_cache_gb": 0,  # the trainer's pixels are sent as they are
         "mm_device_do_normalize": False,  # they are normalised already
         "skip_mm_profiling": True,
-        "distributed_executor_backend": "uni",  # a model on several GPUs: extra.distributed_executor_backend=mp
+        "distributed_executor_backend": _EXECUTOR,  # a model on several GPUs: extra.distributed_executor_backend=mp
         "weight_transfer_config": {"backend": weight_transfer},
         "worker_extension_cls": "ktr.rollout.vllm_worker.WorkerExtension",
         "disable_log_stats": True,
     }
     if not torch.cuda.is_available():
         arguments["kv_cache_memory_bytes"] = int(kv_cache_gib * 2**30)
+        arguments["block_size"] = 32  # only whole blocks are shared; vLLM's 128 on CPUs would be all of a short prompt
     if lora_rank > 0:
         rank = next((rank for rank in _LORA_RANKS if rank >= lora_rank), lora_rank)
         # Without the last of these vLLM leaves adapters of the vision tower out, and says so in its log only.

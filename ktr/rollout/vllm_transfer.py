@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -91,8 +91,8 @@ def _unwritten(model: nn.Module) -> Iterator[str]:
             continue
         expected = sum(parameter.numel() for parameter in module.parameters(recurse=False))
         if isinstance(module, VocabParallelEmbedding):  # padded to a multiple of 64 rows that nothing reads
-            rows = module.shard_indices
-            expected -= rows.num_org_vocab_padding * module.embedding_dim
+            padding = cast(Any, module.shard_indices).num_org_vocab_padding
+            expected -= padding * cast(int, module.embedding_dim)
         if info.load_numel < expected:
             yield f"{name} ({info.load_numel} of {expected} elements)"
 

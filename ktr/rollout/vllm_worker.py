@@ -35,9 +35,12 @@ class WorkerExtension:
     ) -> list[list[int]]:
         """The 3 rows of M-RoPE positions that vLLM's model gives a prompt with one video or image at ``offset``."""
         model = self.model_runner.model
-        data = {f"{modality}_grid_thw": grid_thw, "second_per_grid_ts": seconds}
+        data = {
+            f"{modality}_grid_thw": torch.tensor(grid_thw),
+            "second_per_grid_ts": torch.tensor(seconds, dtype=torch.float64),
+        }
         field = MultiModalBatchedField()
-        item = MultiModalKwargsItem({k: MultiModalFieldElem(torch.tensor(v), field) for k, v in data.items()})
+        item = MultiModalKwargsItem({key: MultiModalFieldElem(value, field) for key, value in data.items()})
         merge = model.config.vision_config.spatial_merge_size
         length = grid_thw[0] * grid_thw[1] * grid_thw[2] // merge**2
         feature = MultiModalFeatureSpec(item, modality, "", PlaceholderRange(offset=offset, length=length))

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from ktr.attribution.views import Factual
 from ktr.policy.qwen_vl import QwenVLPolicy
@@ -32,13 +34,18 @@ def difference(policy: QwenVLPolicy) -> Difference:
     return lambda groups, sampling: largest_difference(policy, groups, sampling)
 
 
-@torch.no_grad()
 def largest_difference(policy: QwenVLPolicy, groups: Sequence[RolloutGroup], sampling: SamplingParams) -> float:
-    scorer = GroupScorer(temperature=sampling.temperature or 1.0)
-    features = policy.encode_video([group.prompt for group in groups])
-    views, seeds = [Factual()] * len(groups), [0] * len(groups)
-    scores = scorer.score_pass(policy, groups, features, views=views, seeds=seeds, entropy=False)
     return max(
-        float((score.logps_GT - group.engine_logps_GT)[group.completion_mask_GT].abs().max())
-        for score, group in zip(scores, groups, strict=True)
+        float((trainer_logps(policy, group, sampling) - group.engine_logps_GT)[group.completion_mask_GT].abs().max())
+        for group in groups
     )
+
+
+@torch.no_grad()
+def trainer_logps(
+    policy: QwenVLPolicy, group: RolloutGroup, sampling: SamplingParams | None = None
+) -> Float[Tensor, "G T"]:
+    """What the trainer scores the engine's tokens with, at the temperature at which they were sampled."""
+    scorer = GroupScorer(temperature=(sampling.temperature if sampling else 1.0) or 1.0)
+    features = policy.encode_video([group.prompt])
+    return scorer.score_pass(policy, [group], features, views=[Factual()], seeds=[0], entropy=False)[0].logps_GT

@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 import torch
 
+from ktr.algorithm.importance import mismatch
 from ktr.errors import ConfigError, EngineError
+from ktr.policy.positions import mrope_positions
 from ktr.policy.qwen_vl import QwenVLPolicy
 from ktr.rollout.engine import SamplingParams
 from ktr.rollout.vllm_colocate import VLLMColocateEngine
 from ktr.rollout.vllm_requests import PositionCheck
 from ktr.types import PromptInputs
 from tests.tiny_policy import random_prompt
-from tests.vllm.conftest import Difference, largest_difference
+from tests.vllm.conftest import Difference, largest_difference, trainer_logps
 
 CLOSE = 1e-4
 SAMPLING = SamplingParams(num_completions=8, max_tokens=24)
@@ -79,6 +81,23 @@ def test_log_probs_are_the_trainers(
     assert difference(groups, sampling) < CLOSE
 
 
+def test_the_mismatch_is_what_a_perturbation_of_the_pushed_weights_makes_it(
+    engine: VLLMColocateEngine, policy: QwenVLPolicy, prompts: list[PromptInputs], policy_folder: Path, restored: None
+):
+    """Read from the engine's log-probs, it is the mismatch between the policy and the weights that were pushed."""
+    pushed = QwenVLPolicy(policy_folder).eval()
+    perturb(pushed, scale=0.02)
+    engine.load_weights(pushed.named_weights(), 1)
+    groups = engine.generate(prompts, SAMPLING, SEEDS)
+    for group in groups:
+        ours, theirs = (trainer_logps(model, group) for model in (policy, pushed))
+        mask = group.completion_mask_GT
+        read, made = mismatch(ours, group.engine_logps_GT, mask), mismatch(ours, theirs, mask)
+        assert float(made.largest) > 0.05
+        for figure in ("absolute", "kl", "largest"):
+            torch.testing.assert_close(getattr(read, figure), getattr(made, figure), rtol=1e-3, atol=1e-3)
+
+
 def test_top_p_cuts_what_is_sampled(engine: VLLMColocateEngine, prompts: list[PromptInputs]):
     cut = engine.generate(prompts, replace(SAMPLING, top_p=0.1), SEEDS)
     whole = engine.generate(prompts, SAMPLING, SEEDS)
@@ -92,8 +111,6 @@ def test_images_are_answered_too(engine: VLLMColocateEngine, policy: QwenVLPolic
 
 
 def image_prompt(policy: QwenVLPolicy) -> PromptInputs:
-    from ktr.policy.positions import mrope_positions
-
     video, config = random_prompt(policy, 3, data_type="image"), policy.model.config
     grid = (1, 4, 4)
     ids = video.input_ids_P.tolist()
@@ -215,6 +232,22 @@ def test_other_positions_than_the_models_are_refused(engine: VLLMColocateEngine,
         with pytest.raises(EngineError, match="positions"):
             PositionCheck()([wrong], engine.policy, engine._prompt_positions, "vLLM")
     PositionCheck()([prompt], engine.policy, engine._prompt_positions, "vLLM")
+
+
+def test_every_time_between_patches_gives_the_models_positions(engine: VLLMColocateEngine, prompts: list[PromptInputs]):
+    """Times at which products fall on either side of a whole number, depending on the precision."""
+    prompt, config = prompts[0], engine.policy.model.config
+    for seconds in (0.7, 0.1, 1 / 3, 0.35, 2.1, 0.0333, 1001 / 30000, 13.37):
+        positions = mrope_positions(
+            prompt.input_ids_P,
+            config.video_token_id,
+            prompt.grid_thw,
+            2,
+            seconds,
+            config.vision_config.tokens_per_second,
+        )
+        same = replace(prompt, positions_3P=positions, seconds_per_patch=seconds)
+        PositionCheck()([same], engine.policy, engine._prompt_positions, "vLLM")
 
 
 def test_a_prompt_that_does_not_fit_is_refused_before_anything_is_sent(engine: VLLMColocateEngine, prompts: Any):

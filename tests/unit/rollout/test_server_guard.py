@@ -1,0 +1,225 @@
+"""Laws of the guard: whatever ends the trainer or the server, nothing that belonged to the server is left."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ktr.rollout.server_process import ServerProcess
+
+DEADLINE_S = 20.0
+
+# A server with a child in a session of its own, a file in TMPDIR, and one in shared memory that both have mapped.
+SERVER = """
+import json, mmap, os, signal, sys, tempfile, time
+stubborn = "stubborn" in sys.argv
+if stubborn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+scratch = tempfile.mkstemp()[1]
+handle, shared = tempfile.mkstemp(dir="/dev/shm", prefix="ktr-test-")
+os.truncate(shared, 4096)
+mapped = [mmap.mmap(handle, 4096)]
+for path in sys.argv[3:]:
+    mapped.append(mmap.mmap(os.open(path, os.O_RDWR), 4096))
+child = os.fork()
+if child == 0:
+    os.setsid()
+    time.sleep(600)
+with open(sys.argv[1], "w") as ready:
+    json.dump({"pids": [os.getpid(), child], "files": [scratch, shared]}, ready)
+time.sleep(600)
+"""
+TRAINER = """
+import os, sys, time
+from pathlib import Path
+from ktr.rollout.server_process import ServerProcess
+folder = Path(sys.argv[1])
+server = ServerProcess([sys.executable, "-c", (folder / "server.py").read_text(), str(folder / "ready"), "meek"],
+                       os.environ, folder / "log")
+if "fork" in sys.argv and os.fork() == 0:
+    time.sleep(600)  # a worker of a data loader, say: it has a copy of the pipe to the guard
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "server.py").write_text(SERVER)
+    os.mkfifo(tmp_path / "ready")
+    return tmp_path
+
+
+def command(folder: Path, manner: str = "meek", *mapped: Path) -> list[str]:
+    return [sys.executable, "-c", SERVER, str(folder / "ready"), manner, *map(str, mapped)]
+
+
+def told(folder: Path) -> dict:
+    """What the server says once it runs."""
+    handle = os.open(folder / "ready", os.O_RDONLY | os.O_NONBLOCK)
+    with os.fdopen(handle) as ready:
+        assert select.select([ready], [], [], DEADLINE_S)[0], "the server did not start"
+        os.set_blocking(handle, True)
+        return json.load(ready)
+
+
+def assert_ends(pid: int) -> None:
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        assert select.select([handle], [], [], DEADLINE_S)[0], f"process {pid} is still there"
+    finally:
+        os.close(handle)
+
+
+def assert_nothing_left(server: dict, *folders: Path) -> None:
+    for pid in server["pids"]:
+        assert_ends(pid)
+    left = [path for path in (*map(Path, server["files"]), *folders) if path.exists()]
+    assert not left
+
+
+def test_closing_ends_every_descendant_and_removes_every_file(folder: Path):
+    process = ServerProcess(command(folder), os.environ, folder / "log")
+    server = told(folder)
+    assert process.pid == server["pids"][0] and process.exit_code is None
+    assert Path(server["files"][0]).parent == process.folder
+    process.close()
+    assert_nothing_left(server, process.folder, process.shared_folder)
+    process.close()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_guard_ends_all(folder: Path, how: signal.Signals):
+    process = ServerProcess(command(folder), os.environ, folder / "log")
+    server = told(folder)
+    process._guard.send_signal(how)
+    process._guard.wait(DEADLINE_S)
+    assert_nothing_left(server, process.folder, process.shared_folder)
+    process.close()
+
+
+def test_when_the_server_is_killed_the_rest_of_it_ends_and_the_code_is_known(folder: Path):
+    process = ServerProcess(command(folder), os.environ, folder / "log")
+    server = told(folder)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process._guard.wait(DEADLINE_S) == 128 + signal.SIGKILL
+    assert_nothing_left(server, process.folder, process.shared_folder)
+    process.close()
+
+
+@pytest.mark.parametrize("forked", ["", "fork"])
+def test_a_killed_trainer_leaves_nothing_even_if_a_fork_of_it_lives(folder: Path, forked: str):
+    trainer = subprocess.Popen([sys.executable, "-c", TRAINER, str(folder), forked], start_new_session=True)
+    server = told(folder)
+    trainer.kill()
+    trainer.wait()
+    try:
+        for pid in server["pids"]:
+            assert_ends(pid)
+        scratch = Path(server["files"][0]).parent
+    finally:
+        os.killpg(trainer.pid, signal.SIGKILL) if forked else None
+    guard_is_done(folder, scratch)
+    assert_nothing_left(server, scratch)
+
+
+def guard_is_done(folder: Path, scratch: Path) -> None:
+    """The guard removes files after the last process: wait for the end of the one that was given this folder."""
+    for entry in Path("/proc").iterdir():
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if f"--remove={scratch}".encode() in words:
+            assert_ends(int(entry.name))
+
+
+def test_a_server_that_ignores_the_request_is_killed_after_the_grace(folder: Path):
+    short = "import sys; from ktr.rollout import server_guard as g; g.GRACE_S = 0.1; sys.exit(g.main(sys.argv[1:]))"
+    guard = subprocess.Popen(
+        [sys.executable, "-c", short, str(folder / "log"), "--", *command(folder, "stubborn")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    server = told(folder)
+    guard.communicate(timeout=DEADLINE_S)
+    assert guard.returncode == 128 + signal.SIGKILL
+    for pid in server["pids"]:
+        assert_ends(pid)
+
+
+def test_a_killed_guard_ends_the_server(folder: Path):
+    process = ServerProcess(command(folder), os.environ, folder / "log")
+    server = told(folder)
+    process._guard.kill()
+    assert_ends(server["pids"][0])
+    process.close()
+    assert not process.folder.exists() and not process.shared_folder.exists()
+    os.kill(server["pids"][1], signal.SIGKILL)  # in a session of its own, it was the guard's to find
+    Path(server["files"][1]).unlink()
+
+
+def test_shared_memory_from_before_the_server_is_kept(folder: Path):
+    older = Path("/dev/shm") / f"ktr-test-older-{os.getpid()}"
+    older.write_bytes(bytes(4096))
+    os.utime(older, (0, 0))
+    try:
+        process = ServerProcess(command(folder, "meek", older), os.environ, folder / "log")
+        server = told(folder)
+        os.utime(older, (0, 0))
+        process.close()
+        assert_nothing_left(server)
+        assert older.exists()
+    finally:
+        older.unlink()
+
+
+def test_a_terminal_cannot_interrupt_the_server_before_the_trainer_does(folder: Path):
+    process = ServerProcess(command(folder), os.environ, folder / "log")
+    try:
+        assert os.getsid(process.pid) != os.getsid(0)
+        assert os.getpgid(process.pid) not in (os.getpgid(0), os.getpgid(process._guard.pid))
+    finally:
+        process.close()
+
+
+def test_the_guard_loads_the_standard_library_only():
+    code = "import sys, ktr.rollout.server_guard; print(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "numpy", "vllm", "httpx", "lightning", "jaxtyping"} & set(loaded)
+
+
+REFUSALS = {
+    "ValueError: Head size 16 is not supported": [
+        "INFO starting",
+        "(EngineCore pid=7) ERROR 11-22 [core.py:1] Traceback (most recent call last):",
+        "(EngineCore pid=7) ERROR 11-22 [core.py:1] ValueError: Head size 16 is not supported",
+        "RuntimeError: Engine core initialization failed. See root cause above.",
+    ],
+    "Value error, max_model_len (9) is greater than 8": [
+        "pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig",
+        "  Value error, max_model_len (9) is greater than 8 [type=value_error, input_value=ArgsKwargs(())]",
+    ],
+    "OSError: [Errno 98] Address already in use": ["OSError: [Errno 98] Address already in use"],
+    "Killed": ["loading", "Killed", ""],
+}
+
+
+@pytest.mark.parametrize("reason", REFUSALS)
+def test_the_reason_is_the_first_error_that_no_other_caused(tmp_path: Path, reason: str):
+    log = tmp_path / "log"
+    log.write_text("ValueError: of an earlier start\n")
+    process = ServerProcess([sys.executable, "-c", f"print({chr(10).join(REFUSALS[reason])!r})"], os.environ, log)
+    process._guard.wait(DEADLINE_S)
+    try:
+        assert process.exit_code == 0
+        assert process.reason() == reason
+    finally:
+        process.close()
