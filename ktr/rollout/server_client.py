@@ -45,8 +45,9 @@ class ServerClient:
     def get(self, path: str) -> Any:
         return self._request("GET", path)
 
-    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        return self._request("POST", path, json=body)
+    def post(self, path: str, body: Mapping[str, Any] | None = None, is_text: bool = False) -> Any:
+        """The answer's JSON; of a route that answers in words (``is_text``), the words."""
+        return self._request("POST", path, is_text, json=body)
 
     def is_healthy(self) -> bool:
         """Whether it answers requests; no answer at all is no error."""
@@ -58,7 +59,7 @@ class ServerClient:
     def close(self) -> None:
         self._http.close()
 
-    def _request(self, method: str, path: str, **content: Any) -> Any:
+    def _request(self, method: str, path: str, is_text: bool = False, **content: Any) -> Any:
         try:
             response = self._http.request(method, path, **content)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
@@ -76,8 +77,8 @@ class ServerClient:
                 "a server given by address is started by `python -m ktr.rollout.vllm_serve`, with the key that the "
                 "trainer finds in rollout.api_key_env",
             )
-        if not response.content:
-            return None
+        if is_text or not response.content:
+            return response.text or None
         try:
             return response.json()
         except ValueError as error:

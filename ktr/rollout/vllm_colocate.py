@@ -31,7 +31,7 @@ from ktr.errors import ConfigError, EngineError
 from ktr.policy.qwen_vl import QwenVLPolicy
 from ktr.rollout.engine import SamplingParams
 from ktr.rollout.progress import RolloutProgress
-from ktr.rollout.vllm_setup import engine_arguments, engine_environment, require_vllm
+from ktr.rollout.vllm_setup import engine_arguments, engine_environment, quiet_vllm, require_vllm
 from ktr.types import PromptInputs, RolloutGroup
 
 log = logging.getLogger(__name__)
@@ -214,16 +214,15 @@ class VLLMColocateEngine:
     def _start(self) -> None:
         # Beside other ranks vLLM needs a process for its own process group; alone it shares the trainer's.
         own_process = _is_distributed()
-        level = os.environ.get("VLLM_LOGGING_LEVEL", "ERROR")  # vLLM warns of a dozen defaults at each start
         os.environ.update(
             engine_environment()
             | {
                 "VLLM_ENABLE_V1_MULTIPROCESSING": str(int(own_process)),
                 "VLLM_CONFIGURE_LOGGING": str(int(own_process)),  # here, the trainer's handlers are there already
-                "VLLM_LOGGING_LEVEL": level,
+                "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"),
             }
         )
-        logging.getLogger("vllm").setLevel(level)
+        quiet_vllm()
         try:
             with _undisturbed():
                 from vllm import EngineArgs

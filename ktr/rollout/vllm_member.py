@@ -233,9 +233,9 @@ class VLLMServer:
     def _load_adapters(self, client: ServerClient, folder: Path) -> None:
         # A name is never used twice: vLLM would keep what it has under it.
         previous, self._adapter = self._adapter, f"adapters-{uuid.uuid4().hex}"
-        client.post("/v1/load_lora_adapter", {"lora_name": self._adapter, "lora_path": str(folder)})
+        client.post("/v1/load_lora_adapter", {"lora_name": self._adapter, "lora_path": str(folder)}, is_text=True)
         if previous is not None:
-            client.post("/v1/unload_lora_adapter", {"lora_name": previous})
+            client.post("/v1/unload_lora_adapter", {"lora_name": previous}, is_text=True)
 
     def _rpc(self, method: str, *arguments: Any) -> Any:
         """A method of the worker extension, called on every worker; the first one's result."""

@@ -30,7 +30,7 @@ from ktr.policy.qwen_vl import QwenVLPolicy
 from ktr.rollout.engine import SamplingParams
 from ktr.rollout.progress import RolloutProgress
 from ktr.rollout.server_pool import Question, ServerPool
-from ktr.rollout.vllm_setup import engine_arguments, engine_environment, require_vllm, serve_flags
+from ktr.rollout.vllm_setup import engine_arguments, engine_environment, quiet_vllm, require_vllm, serve_flags
 from ktr.types import PromptInputs, RolloutGroup
 
 log = logging.getLogger(__name__)
@@ -182,6 +182,7 @@ class VLLMServerEngine:
         }
 
     def _start(self) -> ServerPool:
+        quiet_vllm()
         from ktr.rollout.vllm_member import PushedWeights, ServeCommand, VLLMServer
         from ktr.rollout.vllm_transfer import register
 

@@ -6,6 +6,8 @@ documentation applies. ``extra`` in an engine's config adds to them or overrides
 
 import importlib.util
 import json
+import logging
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -77,6 +79,11 @@ def engine_arguments(
         # Without the last of these vLLM leaves adapters of the vision tower out, and says so in its log only.
         arguments |= {"enable_lora": True, "max_lora_rank": rank, "max_loras": 1, "enable_tower_connector_lora": True}
     return arguments | dict(extra)
+
+
+def quiet_vllm() -> None:
+    """Keep what vLLM says at each import and start off the console; VLLM_LOGGING_LEVEL brings it back."""
+    logging.getLogger("vllm").setLevel(os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"))
 
 
 def engine_environment() -> dict[str, str]:

@@ -357,8 +357,8 @@ def test_200_pushes_leave_nothing_behind(engine: VLLMColocateEngine, policy: Qwe
     for version in range(200):
         update(version)
     after = held()
-    assert after["memory"] < 1.02 * before["memory"]
-    assert {k: after[k] for k in after if k != "memory"} == {k: before[k] for k in before if k != "memory"}
+    grown = {what: (before[what], after[what]) for what in after if after[what] > 1.02 * before[what]}
+    assert not grown
 
 
 @pytest.mark.parametrize("lora", ["merged", "adapters"])
