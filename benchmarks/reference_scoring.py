@@ -48,7 +48,7 @@ def reference_scores(
         case MaskedVideo(masking="blank_frames"):
             assert black_patch_C is not None, "blank frames need the folder's black patch"
             pixels_NC = black_patch_C.expand_as(pixels_NC)
-        case MaskedVideo():
+        case MaskedVideo(masking="drop" | "drop_compact"):
             inputs["attention_mask"] = (~visual_L).long().expand_as(ids_GL)
             if view.masking == "drop_compact":
                 positions_3L = ((~visual_L).cumsum(0) - 1).clamp(min=0).expand(3, -1)

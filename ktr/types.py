@@ -10,7 +10,7 @@ answer a ``Completion`` of its own length, together a ``RolloutGroup``. Rewards 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -84,10 +84,17 @@ class Completion:
 
 @dataclass(frozen=True)
 class RolloutGroup:
-    """One question and its G completions: the unit of advantages, of scoring and of selection."""
+    """One question and its G completions: the unit of advantages, of scoring and of selection.
+
+    ``contrast`` are completions of the same question about a changed video, where a reward compares with them. They are
+    neither scored nor learned from. ``num_selected_G`` counts each completion's tokens with a weight, where a reward
+    asks for it.
+    """
 
     prompt: PromptInputs
     completions: tuple[Completion, ...]
+    contrast: tuple[Completion, ...] = ()
+    num_selected_G: Int[Tensor, " G"] | None = None
 
     @property
     def question(self) -> VideoQuestion:
@@ -109,6 +116,26 @@ class RolloutGroup:
 
 
 @dataclass(frozen=True)
+class Distributions:
+    """The full distribution behind each token of a group, as the hidden row and the head that give its logits.
+
+    N·D numbers instead of N·V. The N rows are the True positions of ``completion_mask_GT`` in order; ``hidden_ND`` has
+    a gradient where the pass had one. The head is the policy's own, so that rows are read before its next update.
+    ``token_head.log_probs`` turns some rows at a time into log-probs.
+    """
+
+    hidden_ND: Float[Tensor, "N D"]
+    weight_VD: Float[Tensor, "V D"]
+    completion_mask_GT: Bool[Tensor, "G T"]
+    banned_ids: Int[Tensor, " B"]
+    temperature: float = 1.0
+    chunk_size: int = 512
+
+    def detach(self) -> "Distributions":
+        return replace(self, hidden_ND=self.hidden_ND.detach(), weight_VD=self.weight_VD.detach())
+
+
+@dataclass(frozen=True)
 class TokenScores:
     """Teacher-forced scores of a group's tokens under one view of the prompt; zero off the completion mask.
 
@@ -117,9 +144,14 @@ class TokenScores:
 
     logps_GT: Float[Tensor, "G T"]
     entropies_GT: Float[Tensor, "G T"] | None = None
+    distributions: Distributions | None = None
 
     def detach(self) -> "TokenScores":
-        return TokenScores(self.logps_GT.detach(), None if self.entropies_GT is None else self.entropies_GT.detach())
+        return TokenScores(
+            self.logps_GT.detach(),
+            None if self.entropies_GT is None else self.entropies_GT.detach(),
+            None if self.distributions is None else self.distributions.detach(),
+        )
 
 
 @dataclass(frozen=True)
@@ -129,6 +161,9 @@ class TokenWeights:
     weights_GT: Float[Tensor, "G T"]
     selections: Mapping[str, Bool[Tensor, "G T"]] = field(default_factory=dict)
     scores: Mapping[str, Float[Tensor, "G T"]] = field(default_factory=dict)
+
+    def detach(self) -> "TokenWeights":
+        return replace(self, weights_GT=self.weights_GT.detach())
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ with ρ = exp(logp − old_logp), v the importance weights of an engine that is 
 k3 = exp(d) − d − 1, d = ref_logp − logp clamped to ±10. With one on-policy update per rollout old_logp is
 logp.detach(): ρ is exactly 1, the clip never acts, and ∂L/∂logp[i,t] ∝ −w[i,t] v[i,t] A_i.
 
-Assumptions: w and v are constants; by default the penalty covers the whole completion (the paper of Video-KTR, arXiv
-2601.19686), with ``kl_scope="selected"`` only the tokens with a weight (its released code). log ρ is clamped to ±20, so
-that a policy far from its rollouts gives a large loss and not an infinite one.
+Assumptions: v is a constant, and so is w unless a weighting gives it a gradient; by default the penalty covers the
+whole completion (the paper of Video-KTR, arXiv 2601.19686), with ``kl_scope="selected"`` only the tokens with a weight
+(its released code). log ρ is clamped to ±20, so that a policy far from its rollouts gives a large loss and not an
+infinite one.
 """
 
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ class ClippedSurrogate:
             return torch.where(completion_mask_GT, x_GT, 0.0)
 
         logps_GT = on_completion(logps_GT)
-        weights_GT = on_completion(token_weights_GT.detach())
+        weights_GT = on_completion(token_weights_GT)
         selected_GT = weights_GT != 0
         advantages_G1 = advantages_G.detach()[:, None]
 

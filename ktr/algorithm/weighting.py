@@ -1,20 +1,22 @@
 r"""Token weights: how much each completion token counts in the policy loss.
 
 - ``Uniform`` (GRPO, arXiv 2402.03300): w[i,t] = 1 on the completion.
-- ``KeyTokens`` (Video-KTR, arXiv 2601.19686): w[i,t] = 1 on the union of the tokens that the signals select, else 0.
+- ``KeyTokens`` (Video-KTR, arXiv 2601.19686): w[i,t] = 1 on the union of the tokens that the signals select, else 0;
+  or soft weights of the signals' ranks, their maximum or their mean.
+- ``RandomTokens``: the weights of ``KeyTokens``, dealt out at random. The control that holds their number fixed.
 
 Weights are constants of the loss: they carry no gradient, and are exactly zero off the completion mask.
 """
 
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ktr.attribution.selection import TopRatio, union
-from ktr.attribution.signals import DataType, Signal
+from ktr.attribution.selection import Selection
+from ktr.attribution.signals import DataType, RandomSignal, Signal
 from ktr.attribution.views import View
 from ktr.types import TokenScores, TokenWeights
 
@@ -51,14 +53,21 @@ class Uniform:
 
 
 class KeyTokens:
-    """Only the tokens that a signal selects count; a signal given as None is off.
+    """Each token counts as much as the signals say; a signal given as None is off.
 
-    With no signal on there is nothing to select by, and every token counts: the algorithm is then GRPO.
+    ``selection`` turns the scores of one signal into weights. ``combine="max"`` takes the largest over the signals, for
+    selected tokens their union (the paper's), and ``"mean"`` the mean, for selected tokens the share of the signals
+    that select them. With no signal on there is nothing to weigh by, and every token counts: the algorithm is GRPO.
     """
 
-    def __init__(self, signals: Mapping[str, Signal | None], selection: TopRatio) -> None:
+    def __init__(
+        self, signals: Mapping[str, Signal | None], selection: Selection, combine: Literal["max", "mean"] = "max"
+    ) -> None:
+        if combine not in ("max", "mean"):
+            raise ValueError(f"combine={combine!r}: choose max or mean")
         self.signals = {name: signal for name, signal in signals.items() if signal is not None}
         self.selection = selection
+        self.combine = combine
 
     def required_views(self, data_type: DataType) -> tuple[View, ...]:
         """The union of the signals' views, each once, in the order of the signals."""
@@ -72,13 +81,44 @@ class KeyTokens:
         completion_mask_GT: Bool[Tensor, "G T"],
         eos_GT: Bool[Tensor, "G T"],
     ) -> TokenWeights:
+        if not self.signals:
+            return Uniform()(factual, views, completion_mask_GT, eos_GT)
         scores = {
             name: _on(completion_mask_GT, signal.scores(factual, views).detach())
             for name, signal in self.signals.items()
         }
-        selections = {name: self.selection(s, completion_mask_GT, eos_GT) for name, s in scores.items()}
-        selected_GT = union(selections.values()) if selections else completion_mask_GT
-        return TokenWeights(selected_GT.to(factual.logps_GT.dtype), selections, scores)
+        weights = {name: self.selection(s, completion_mask_GT, eos_GT) for name, s in scores.items()}
+        selections = {name: weights_GT > self.selection.floor for name, weights_GT in weights.items()}
+        weights_SGT = torch.stack(list(weights.values())).to(factual.logps_GT.dtype)
+        weights_GT = weights_SGT.amax(0) if self.combine == "max" else weights_SGT.mean(0)
+        return TokenWeights(weights_GT, selections, scores)
+
+
+class RandomTokens(KeyTokens):
+    """``KeyTokens`` with the weights of each completion permuted at random: equal in size, blind to the tokens.
+
+    A token that the signals may not select (EOS) keeps its weight. Every view of the signals is still scored, for only
+    they say how many tokens there are; for a fixed share of random tokens take ``RandomSignal`` as the only signal.
+    """
+
+    def required_views(self, data_type: DataType) -> tuple[View, ...]:
+        return (*super().required_views(data_type), *RandomSignal().required_views(data_type))
+
+    def __call__(
+        self,
+        factual: TokenScores,
+        views: Mapping[View, TokenScores],
+        completion_mask_GT: Bool[Tensor, "G T"],
+        eos_GT: Bool[Tensor, "G T"],
+    ) -> TokenWeights:
+        weights_GT = super().__call__(factual, views, completion_mask_GT, eos_GT).weights_GT
+        moved_GT = completion_mask_GT if self.selection.eos_selectable else completion_mask_GT & ~eos_GT
+        chance_GT = _on(completion_mask_GT, RandomSignal().scores(factual, views))
+        # Both orders end with the tokens that stay, each at its own place.
+        by_chance = chance_GT.masked_fill(~moved_GT, torch.inf).argsort(dim=1, stable=True)
+        by_place = (~moved_GT).int().argsort(dim=1, stable=True)
+        dealt_GT = torch.zeros_like(weights_GT).scatter_(1, by_place, weights_GT.gather(1, by_chance))
+        return TokenWeights(dealt_GT, {"random": dealt_GT > self.selection.floor}, {"random": chance_GT})
 
 
 def _on(mask_GT: Bool[Tensor, "G T"], values_GT: Float[Tensor, "G T"]) -> Float[Tensor, "G T"]:

@@ -16,7 +16,7 @@ Assumptions and edges:
 """
 
 from collections.abc import Iterable
-from typing import Literal, get_args
+from typing import ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -26,8 +26,29 @@ Scope = Literal["completion", "group"]
 Ties = Literal["deterministic", "keep"]
 
 
+@runtime_checkable
+class Selection(Protocol):
+    """How one signal's scores say what a token counts: chosen or not (``TopRatio``), or how much (``SoftRanks``).
+
+    A token that counts more than ``floor`` is one that the signal singles out. EOS is one of them only if
+    ``eos_selectable``.
+    """
+
+    floor: ClassVar[float]
+    eos_selectable: bool
+
+    def __call__(
+        self,
+        scores_GT: Float[Tensor, "G T"],
+        completion_mask_GT: Bool[Tensor, "G T"],
+        eos_GT: Bool[Tensor, "G T"],
+    ) -> Bool[Tensor, "G T"] | Float[Tensor, "G T"]: ...
+
+
 class TopRatio:
     """Selects the top ``ratio`` of the tokens by score. Raises ValueError on a ratio outside (0, 1]."""
+
+    floor: ClassVar[float] = 0.0
 
     def __init__(
         self,

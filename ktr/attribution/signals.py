@@ -10,6 +10,11 @@ For token t of completion i, teacher-forced under the policy and without gradien
 which the counterfactual makes less likely score above zero. In all signals a score of 0 or less means that the signal
 did not act on the token, and selection leaves such tokens out.
 
+``distance`` other than ``logprob`` measures, in place of the sampled token's log-prob, how far the whole distribution
+moves (``attribution.distances``); with ``shift="signed"`` it has the sign of the log-prob's change.
+
+``RandomSignal`` scores at random: the control for a choice of tokens that carries no information.
+
 Assumption: one forward pass per view is enough; with ``num_shuffles`` > 1 the temporal score is the mean over draws.
 """
 
@@ -21,10 +26,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ktr.attribution.views import Granularity, MaskedVideo, Masking, Order, ShuffledFrames, View
+from ktr.attribution.distances import distances
+from ktr.attribution.views import Chance, Granularity, MaskedVideo, Masking, Order, ShuffledFrames, View
 from ktr.types import TokenScores
 
 Shift = Literal["absolute", "signed"]
+Distance = Literal["logprob", "l1", "l2", "kl", "js", "cosine", "hellinger"]
 DataType = Literal["video", "image"]
 
 
@@ -39,7 +46,7 @@ class Signal(ABC):
 
     @abstractmethod
     def scores(self, factual: TokenScores, views: Mapping[View, TokenScores]) -> Float[Tensor, "G T"]:
-        """Higher is more attributed; nats. Raises KeyError where a required view was not scored."""
+        """Higher is more attributed; in nats, or what the distance is in. Raises KeyError on a view not scored."""
 
 
 class EntropySignal(Signal):
@@ -57,25 +64,32 @@ class EntropySignal(Signal):
 
 
 class VisualSignal(Signal):
-    """Δvis[i,t], the change of the token's log-probability when the video is masked."""
+    """Δvis[i,t], the change of the token's log-probability, or distribution, when the video is masked."""
 
     name = "visual"
 
-    def __init__(self, masking: Masking = "drop", shift: Shift = "absolute", fraction: float = 1.0) -> None:
+    def __init__(
+        self,
+        masking: Masking = "drop",
+        shift: Shift = "absolute",
+        fraction: float = 1.0,
+        distance: Distance = "logprob",
+    ) -> None:
         self.view = MaskedVideo(masking, fraction)
-        self.shift: Shift = _checked(shift)
+        self.change = Change(distance, shift)
 
     def required_views(self, data_type: DataType) -> tuple[View, ...]:
         return (self.view,)
 
     def scores(self, factual: TokenScores, views: Mapping[View, TokenScores]) -> Float[Tensor, "G T"]:
-        return likelihood_shift(factual, views[self.view], self.shift)
+        return self.change(factual, views[self.view])
 
 
 class TemporalSignal(Signal):
-    """Δtemp[i,t], the change of the token's log-probability when the frames are out of order, mean over the draws.
+    """Δtemp[i,t], the change of the token's log-probability, or distribution, when the frames are out of order.
 
-    An image has no order: the signal requires no view for it and, given none of its views, scores exactly 0 everywhere.
+    With several draws it is the mean over them. An image has no order: the signal requires no view for it and, given
+    none of its views, scores exactly 0 everywhere.
     """
 
     name = "temporal"
@@ -86,11 +100,12 @@ class TemporalSignal(Signal):
         order: Order = "random",
         num_shuffles: int = 1,
         shift: Shift = "absolute",
+        distance: Distance = "logprob",
     ) -> None:
         if num_shuffles < 1:
             raise ValueError(f"num_shuffles={num_shuffles}: the temporal signal needs at least one shuffle")
         self.views = tuple(ShuffledFrames(granularity, order, draw) for draw in range(num_shuffles))
-        self.shift: Shift = _checked(shift)
+        self.change = Change(distance, shift)
 
     def required_views(self, data_type: DataType) -> tuple[View, ...]:
         return () if data_type == "image" else self.views
@@ -98,16 +113,38 @@ class TemporalSignal(Signal):
     def scores(self, factual: TokenScores, views: Mapping[View, TokenScores]) -> Float[Tensor, "G T"]:
         if not any(view in views for view in self.views):
             return torch.zeros_like(factual.logps_GT)
-        return torch.stack([likelihood_shift(factual, views[view], self.shift) for view in self.views]).mean(0)
+        return torch.stack([self.change(factual, views[view]) for view in self.views]).mean(0)
 
 
-def likelihood_shift(factual: TokenScores, counterfactual: TokenScores, shift: Shift) -> Float[Tensor, "G T"]:
-    """log p(o_t | factual) − log p(o_t | counterfactual), in nats, absolute or signed; detached."""
-    delta_GT = (factual.logps_GT - counterfactual.logps_GT).detach()
-    return delta_GT.abs() if shift == "absolute" else delta_GT
+class RandomSignal(Signal):
+    """U[i,t], uniform on (0, 1]: selects ``selection.ratio`` of the tokens at random, the same on any rank."""
+
+    name = "random"
+
+    def required_views(self, data_type: DataType) -> tuple[View, ...]:
+        return (Chance(),)
+
+    def scores(self, factual: TokenScores, views: Mapping[View, TokenScores]) -> Float[Tensor, "G T"]:
+        return views[Chance()].logps_GT.exp()
 
 
-def _checked(shift: Shift) -> Shift:
-    if shift not in get_args(Shift):
-        raise ValueError(f"shift={shift!r}: choose one of {get_args(Shift)}")
-    return shift
+class Change:
+    """How far a counterfactual moves each token: a ``distance``, absolute or signed; detached."""
+
+    def __init__(self, distance: Distance = "logprob", shift: Shift = "absolute") -> None:
+        if distance not in get_args(Distance) or shift not in get_args(Shift):
+            raise ValueError(
+                f"distance={distance!r}, shift={shift!r}: choose from {get_args(Distance)} and {get_args(Shift)}"
+            )
+        self.distance: Distance = distance
+        self.shift: Shift = shift
+
+    def __call__(self, factual: TokenScores, counterfactual: TokenScores) -> Float[Tensor, "G T"]:
+        """Raises ValueError where a distance of distributions is asked of scores that hold none."""
+        delta_GT = (factual.logps_GT - counterfactual.logps_GT).detach()
+        if self.distance == "logprob":
+            return delta_GT.abs() if self.shift == "absolute" else delta_GT
+        if factual.distributions is None or counterfactual.distributions is None:
+            raise ValueError(f"distance={self.distance!r} compares distributions, and these scores were kept without")
+        moved_GT = distances(factual.distributions, counterfactual.distributions, self.distance)
+        return moved_GT if self.shift == "absolute" else moved_GT * delta_GT.sign()

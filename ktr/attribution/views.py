@@ -8,9 +8,9 @@ signal compares with a view without the video, the temporal one with a view whos
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Masking = Literal["drop", "drop_compact", "zero", "blank_frames"]
+Masking = Literal["drop", "drop_compact", "zero", "blank_frames", "noise_frames"]
 Granularity = Literal["temporal_patch", "frame"]
-Order = Literal["random", "reverse", "segmental"]
+Order = Literal["random", "reverse", "segmental", "unrestricted"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,12 @@ class MaskedVideo(View):
 
     ``drop`` hides the visual tokens from attention and leaves every other position where it was; ``drop_compact`` also
     closes the gap in the positions, as the released code does; ``zero`` puts zeros in place of the features, the
-    paper's wording; ``blank_frames`` shows black frames. Raises ValueError on a fraction outside (0, 1].
+    paper's wording; ``blank_frames`` shows black frames; ``noise_frames`` shows frames of noise instead, each pixel
+    drawn from a normal distribution of the processor's mean and deviation. What a fraction hides is drawn at random:
+    visual tokens, or for frames temporal patches, at least one. Raises ValueError on a fraction outside (0, 1].
+
+    Noise and not the frames of another question: what a batch holds, and on which rank, changes no score, and one
+    question per rank (the paper's setting) has no other.
     """
 
     masking: Masking = "drop"
@@ -44,7 +49,7 @@ class MaskedVideo(View):
 
 @dataclass(frozen=True)
 class ShuffledFrames(View):
-    """The prompt with the order of its frames changed, never to the order they had.
+    """The prompt with the order of its frames changed; only ``unrestricted``, as released, may leave it as it was.
 
     ``temporal_patch`` moves whole temporal patches (two frames each), so only order changes; ``frame`` moves single
     frames before they are paired, so appearance inside a patch changes too. ``draw`` tells several random shuffles of
@@ -64,3 +69,8 @@ class ShuffledFrames(View):
             raise ValueError(
                 f"draw={self.draw} with order={self.order!r}: a reversal has draw 0 only, others draw >= 0"
             )
+
+
+@dataclass(frozen=True)
+class Chance(View):
+    """No look at the prompt at all: each token's "probability" is drawn uniformly. For controls; costs no pass."""

@@ -1,5 +1,6 @@
 """The Lightning data module: encoded questions for training and validation, resumable to the question."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch.distributed
@@ -10,7 +11,7 @@ from ktr.data.loaders import Encode, Gather, Share, StreamPosition, TrainLoader,
 from ktr.data.order import QuestionOrder
 from ktr.data.skips import SkipLog
 from ktr.errors import ConfigError
-from ktr.types import PromptInputs
+from ktr.types import PromptInputs, VideoQuestion
 
 
 class QuestionDataModule(LightningDataModule):
@@ -24,6 +25,7 @@ class QuestionDataModule(LightningDataModule):
         validation_batch_size: questions per validation batch of one rank.
         skips: where skipped questions are counted and logged.
         prefetch: decode one batch ahead in a thread.
+        transform: changes a training question before it is asked; held-out questions stay as they are.
 
     The order depends on (seed, epoch) only; its position is saved with every checkpoint and belongs to the last batch
     handed out, so that a resumed run goes on exactly, also with another number of ranks.
@@ -39,12 +41,13 @@ class QuestionDataModule(LightningDataModule):
         validation_batch_size: int,
         skips: SkipLog | None = None,
         prefetch: bool = True,
+        transform: Callable[[VideoQuestion], VideoQuestion] | None = None,
     ) -> None:
         super().__init__()
         self.train, self.validation, self.encode = train, validation, encode
         self.questions_per_step, self.seed, self.validation_batch_size = questions_per_step, seed, validation_batch_size
         self.skips = skips or SkipLog()
-        self.prefetch = prefetch
+        self.prefetch, self.transform = prefetch, transform
         self.position = StreamPosition()
         self._rows_recorded = False
 
@@ -61,8 +64,9 @@ class QuestionDataModule(LightningDataModule):
                 f"questions_per_step={self.questions_per_step} must be a multiple of the {share.world_size} ranks"
             )
         order = QuestionOrder(len(self.train), self.seed)
+        questions = self.train.questions
         return TrainLoader(
-            self.train.questions,
+            questions if self.transform is None else [self.transform(question) for question in questions],
             self.encode,
             order,
             self.questions_per_step,

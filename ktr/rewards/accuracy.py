@@ -10,13 +10,14 @@ from torch import Tensor
 
 from ktr.errors import UnknownProblemType
 from ktr.rewards.answers import ExtractionRule, extract_answer, parse_number
+from ktr.rewards.soft_choice import soft_choice
 from ktr.types import RolloutGroup, VideoQuestion
 
 
 class Accuracy:
     """Scores each completion's answer in [0, 1] by the rule of its question's problem type (Video-R1, 2503.21776).
 
-    | multiple choice | exact equality |
+    | multiple choice | ``multiple_choice="exact"``: equality; "soft": the share of several answers (``soft_choice``) |
     | numerical       | equality after rounding to 2 places, if both or neither hold "." or "," |
     | OCR             | 1 - word error rate, clipped |
     | free-form       | ``free_form="rouge"``: mean F-measure of ROUGE-1, -2 and -L, with stemming; "exact": equality |
@@ -33,10 +34,11 @@ class Accuracy:
         extraction: ExtractionRule = "strict",
         free_form: Literal["rouge", "exact"] = "rouge",
         regression: Literal["relative", "mra"] = "relative",
+        multiple_choice: Literal["exact", "soft"] = "exact",
     ) -> None:
         self.extraction: ExtractionRule = extraction
         self.rules = {
-            "multiple choice": exact_match,
+            "multiple choice": {"exact": exact_match, "soft": soft_choice}[multiple_choice],
             "numerical": numerical_match,
             "OCR": word_accuracy,
             "free-form": {"rouge": rouge_mean, "exact": folded_match}[free_form],

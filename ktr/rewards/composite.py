@@ -1,12 +1,14 @@
 """The reward of a completion: a weighted sum of parts."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ktr.attribution.views import ShuffledFrames
 from ktr.errors import ConfigError
 from ktr.types import RolloutGroup
 
@@ -18,6 +20,31 @@ class Reward(Protocol):
     name: str
 
     def __call__(self, group: RolloutGroup) -> Float[Tensor, " G"]: ...
+
+
+@dataclass(frozen=True)
+class ContrastRollouts:
+    """Completions that a reward compares with: of the same question, its video seen under ``view``.
+
+    There are ``share`` times as many as in the group, rounded down, and at least one. An image has none.
+    """
+
+    view: ShuffledFrames
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.share <= 0:
+            raise ConfigError(f"share={self.share}: a reward that compares needs completions to compare with")
+
+    def num_completions(self, group_size: int) -> int:
+        return max(1, int(self.share * group_size))
+
+
+@runtime_checkable
+class ContrastingReward(Reward, Protocol):
+    """A reward that reads ``group.contrast``, and says what must be there."""
+
+    contrast: ContrastRollouts
 
 
 class CompositeReward:
@@ -35,9 +62,24 @@ class CompositeReward:
         if unknown := set(weights or {}) - set(rewards):
             raise ConfigError(f"weights: {sorted(unknown)} are no rewards; the rewards are {sorted(rewards)}")
         self.weights = {name: (weights or {}).get(name, 1.0) for name in self.rewards}
+        if len(set(self._contrasts().values())) > 1:
+            raise ConfigError(f"rewards: a group has one set of completions to compare with, not {self._contrasts()}")
+
+    @property
+    def contrast(self) -> ContrastRollouts | None:
+        """The rollouts that must be made beside a group's own, for the parts that compare with them."""
+        return next(iter(self._contrasts().values()), None)
+
+    @property
+    def reads_selection(self) -> bool:
+        """True where a part counts the tokens with a weight, so that they must be weighed before they are rewarded."""
+        return any(getattr(reward, "reads_selection", False) for reward in self.rewards.values())
 
     def __call__(self, group: RolloutGroup) -> tuple[dict[str, Float[Tensor, " G"]], Float[Tensor, " G"]]:
         """The unweighted parts by name, and their weighted sum ``rewards_G``."""
         parts = {name: reward(group) for name, reward in self.rewards.items()}
         rewards_G = torch.stack([self.weights[name] * part_G for name, part_G in parts.items()]).sum(dim=0)
         return parts, rewards_G
+
+    def _contrasts(self) -> dict[str, ContrastRollouts]:
+        return {name: reward.contrast for name, reward in self.rewards.items() if isinstance(reward, ContrastingReward)}

@@ -1,4 +1,4 @@
-"""New orders for the frames of a video: random, reversed, or by segments; never the order they had."""
+"""New orders for the frames of a video: random, reversed, or by segments; never, unless asked, the order they had."""
 
 import torch
 from jaxtyping import Int
@@ -12,11 +12,14 @@ _NUM_SEGMENTS = 4
 def frame_order(order: Order, num_frames: int, generator: torch.Generator) -> Int[Tensor, " F"]:
     """A permutation of ``num_frames`` frames, or temporal patches, that is not the identity.
 
-    ``segmental`` cuts the video into four runs and shuffles the runs, so that order is kept inside each. Raises
-    ValueError on a single frame, which has no other order.
+    ``segmental`` cuts the video into four runs and shuffles the runs, so that order is kept inside each.
+    ``unrestricted`` is any permutation, the identity too, as in released code. Raises ValueError on a single frame,
+    which has no other order.
     """
     if num_frames < 2:
         raise ValueError("a video of one temporal patch has no order to change: raise video.min_frames")
+    if order == "unrestricted":
+        return torch.randperm(num_frames, generator=generator)
     if order == "reverse":
         return torch.arange(num_frames).flip(0)
     num_segments = num_frames if order == "random" else min(_NUM_SEGMENTS, num_frames)

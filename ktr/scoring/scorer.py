@@ -6,12 +6,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ktr.attribution.views import View
+from ktr.attribution.views import Chance, View
 from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.scoring.chance import chance_scores
 from ktr.scoring.packing import pack, split_by_tokens
-from ktr.scoring.token_head import token_logps
 from ktr.scoring.views import apply_view
-from ktr.types import RolloutGroup, TokenScores
+from ktr.token_head import token_logps
+from ktr.types import Distributions, RolloutGroup, TokenScores
 
 
 class GroupScorer:
@@ -49,8 +50,9 @@ class GroupScorer:
         ]
         row = pack(groups, prompts)
         hidden_ND = policy.hidden_states(row.input_ids_L, row.positions_3L, row.features_ND, row.layout)
+        hidden_ND = hidden_ND[row.predictors_N.to(hidden_ND.device)]
         logps_N, entropies_N = token_logps(
-            hidden_ND[row.predictors_N.to(hidden_ND.device)],
+            hidden_ND,
             policy.head_weight,
             row.targets_N.to(hidden_ND.device),
             policy.banned_ids,
@@ -60,7 +62,12 @@ class GroupScorer:
         )
         logps = row.unpack(logps_N)
         entropies = [None] * len(logps) if entropies_N is None else row.unpack(entropies_N)
-        return [TokenScores(lp, ent) for lp, ent in zip(logps, entropies, strict=True)]
+        # The rows go along (the views' and the factual ones meet in ``distances``), the logits never do.
+        distributions = [
+            Distributions(hidden, policy.head_weight, mask_GT, policy.banned_ids, self.temperature, self.chunk_size)
+            for hidden, mask_GT in zip(hidden_ND.split(row.group_sizes), row.masks, strict=True)
+        ]
+        return [TokenScores(*parts) for parts in zip(logps, entropies, distributions, strict=True)]
 
     @torch.no_grad()
     def score(
@@ -98,6 +105,10 @@ class GroupScorer:
         scores: list[dict[View, TokenScores]] = [{} for _ in groups]
         for view in dict.fromkeys(view for views in required for view in views):
             seen = [i for i, views in enumerate(required) if view in views]
+            if isinstance(view, Chance):
+                for i in seen:
+                    scores[i][view] = chance_scores(groups[i], seeds[i], policy.device)
+                continue
             under_view = self.score(
                 policy, [groups[i] for i in seen], [features[i] for i in seen], view, [seeds[i] for i in seen]
             )

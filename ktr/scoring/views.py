@@ -2,8 +2,8 @@
 
 The tower is run once per video and its features serve every view. Dropping the visual tokens needs none of them;
 shuffling temporal patches permutes them, exactly, for the tower attends within a temporal patch only and knows no time.
-Shuffling single frames makes new temporal patches and blanking frames makes new pixels: each costs one more tower run
-per video, not one per completion.
+Shuffling single frames makes new temporal patches, and blank frames and noise are new pixels: each costs one more tower
+run per video, not one per completion.
 """
 
 from dataclasses import dataclass
@@ -43,11 +43,12 @@ def apply_view(
             pass
         case MaskedVideo(masking="zero"):
             features_ND = features_ND * _kept(view, features_ND, seed)[:, None]
-        case MaskedVideo(masking="blank_frames"):
-            # A fraction of the temporal patches is blanked: whole frames, as a player would show them.
-            kept = _kept(view, torch.empty(prompt.grid_thw[0], 1), seed)
+        case MaskedVideo(masking="blank_frames" | "noise_frames"):
+            # A fraction of the temporal patches is hidden: whole frames, as a player would show them.
+            kept = _kept(view, torch.empty(prompt.grid_thw[0], 1), seed).to(prompt.pixels_NC.device)
             pixels_TNC = prompt.pixels_NC.unflatten(0, (prompt.grid_thw[0], -1))
-            pixels_NC = torch.where(kept[:, None, None], pixels_TNC, policy.black_patch_C.to(pixels_TNC)).flatten(0, 1)
+            shown = policy.black_patch_C if view.masking == "blank_frames" else _noise(pixels_TNC, seed)
+            pixels_NC = torch.where(kept[:, None, None], pixels_TNC, shown.to(pixels_TNC)).flatten(0, 1)
             features_ND = policy.encode_pixels(pixels_NC, prompt.grid_thw)
         case MaskedVideo():
             visible = torch.ones_like(ids, dtype=torch.bool)
@@ -81,8 +82,13 @@ def _permute_frames(
 
 
 def _kept(view: MaskedVideo, rows: Float[Tensor, "N _"], seed: int) -> Tensor:
-    """True on the rows that a partial masking leaves visible: a random subset of 1 - fraction of them."""
-    num_masked = round(view.fraction * len(rows))
+    """True on the rows that a partial masking leaves visible: a random subset of 1 - fraction of them, never all."""
+    num_masked = max(1, round(view.fraction * len(rows)))
     kept = torch.ones(len(rows), dtype=torch.bool)
     kept[torch.randperm(len(rows), generator=order_generator(seed, 0))[:num_masked]] = False
     return kept.to(rows.device)
+
+
+def _noise(pixels: Float[Tensor, "T N C"], seed: int) -> Float[Tensor, "T N C"]:
+    """Pixels as the processor normalises them have mean 0 and deviation 1, and so has the noise."""
+    return torch.randn(pixels.shape, generator=order_generator(seed, 0))

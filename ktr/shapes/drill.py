@@ -16,10 +16,10 @@ from torch import Tensor
 from ktr.policy.qwen_vl import QwenVLPolicy
 from ktr.scoring.packing import PackedLayout
 from ktr.scoring.prefix_attention import GroupSpan
-from ktr.scoring.token_head import token_logps
 from ktr.shapes.questions import LETTERS
 from ktr.shapes.reasoning import HERE
 from ktr.shapes.world import COLORS, ORDINALS
+from ktr.token_head import token_logps
 from ktr.types import PromptInputs
 
 

@@ -28,8 +28,10 @@ from ktr.errors import ConfigError, EngineError
 from ktr.policy.qwen_vl import QwenVLPolicy
 from ktr.policy.reference import Reference
 from ktr.rewards.composite import CompositeReward
+from ktr.rollout.contrast import ContrastSampler
 from ktr.rollout.engine import RolloutEngine, SamplingParams
 from ktr.scoring.scorer import GroupScorer
+from ktr.training.batch_weighting import fit_to_batch, with_num_selected
 from ktr.training.optim import AdamWCosine
 from ktr.training.policy_module import PolicyModule, backward_through_cut, cut_graph
 from ktr.training.ranks import sum_over_ranks
@@ -73,6 +75,8 @@ class VideoRLModule(PolicyModule):
                 f"updates_per_rollout={updates_per_rollout} completions are {engine.overlap * updates_per_rollout} "
                 "updates old when they are learned from; raise the bound, or set rollout.overlap=0"
             )
+        if engine.overlap and reward.reads_selection:
+            raise ConfigError("a reward that counts selected tokens (count=selected) needs rollout.overlap=0")
         self.scorer = scorer
         self.advantage = advantage
         self.weighting = weighting
@@ -80,7 +84,8 @@ class VideoRLModule(PolicyModule):
         self.sampling = sampling
         self.updates_per_rollout = updates_per_rollout
         self.num_rollout_steps = 0
-        self.ahead = RolloutsAhead(engine, sampling)
+        self.sampler = ContrastSampler(engine, reward.contrast, policy.temporal_patch_size)
+        self.ahead = RolloutsAhead(self.sampler, sampling)
         self._reference = (reference,)  # in a tuple: its weights are no part of this module
 
     def training_step(self, batch: list[PromptInputs], batch_idx: int) -> dict[str, Any]:
@@ -129,10 +134,13 @@ class VideoRLModule(PolicyModule):
         self.ahead.close()
 
     def _generate(self, prompts: list[PromptInputs]) -> Rollouts:
+        seeds = [self._seed(prompt) for prompt in prompts]
         features = self.policy.encode_video(prompts)  # the tower's only run, with gradient if it is trained
         self.policy.eval()  # in training mode gradient checkpointing would switch the engine's cache off
         with self.policy.reusing_features(prompts, features):
-            groups = self.engine.generate(prompts, self.sampling, [self._seed(prompt) for prompt in prompts])
+            groups = self.sampler.generate(prompts, self.sampling, seeds)
+        if self.reward.reads_selection:
+            groups = with_num_selected(groups, self.weighting, self.scorer, self.policy, features, seeds)
         return Rollouts(groups, features)
 
     def _start_next(self) -> None:
@@ -198,7 +206,8 @@ class VideoRLModule(PolicyModule):
         ref_logps: list[Tensor | None] = [None] * len(groups)
         if self.loss.needs_reference and self._reference[0] is not None:
             ref_logps = list(self._reference[0].logps(self.scorer, groups, features))
-        return ScoredBatch(experiences, features, views, ref_logps)
+        weighting = fit_to_batch(self.weighting, self.scorer, self.policy, groups, detached)
+        return ScoredBatch(experiences, features, views, ref_logps, weighting=weighting)
 
     def _backward(self, batch: ScoredBatch, counts: tuple[int, int]) -> list[LossTerms]:
         """Score the factual view with gradient, weigh its tokens, and run the loss backward, a packed row at a time."""
@@ -231,16 +240,17 @@ class VideoRLModule(PolicyModule):
             self._compare_with_engine(batch, i, mask_GT)
             if self._needs_weights(experience):
                 eos_GT = mask_GT & (ids_GT == self.policy.eos_token_id)
-                batch.weights[i] = self.weighting(batch.factual[i], batch.views[i], mask_GT, eos_GT)
+                batch.weights[i] = batch.weighting(scores, batch.views[i], mask_GT, eos_GT)
             else:
                 batch.weights[i] = TokenWeights(torch.zeros_like(scores.logps_GT))
+        weights, batch.weights[i] = batch.weights[i], batch.weights[i].detach()
         return self.loss(
             scores.logps_GT,
             batch.old_logps[i],
             batch.ref_logps[i],
             experience.advantages_G.to(mask_GT.device),
             mask_GT,
-            batch.weights[i].weights_GT,
+            weights.weights_GT,
             *counts,
             importance_GT=batch.importance.get(i),
         )

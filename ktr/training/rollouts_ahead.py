@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ktr.errors import ConfigError
+from ktr.rollout.contrast import ContrastSampler
 from ktr.rollout.engine import RolloutEngine, SamplingParams
 from ktr.training.ranks import gather_over_ranks, share_of_rank
 from ktr.types import Completion, PromptInputs, RolloutGroup
@@ -45,7 +46,7 @@ class RolloutsAhead:
     As a context around a step it waits for a generation that an error left running.
     """
 
-    def __init__(self, engine: RolloutEngine, sampling: SamplingParams):
+    def __init__(self, engine: RolloutEngine | ContrastSampler, sampling: SamplingParams):
         self.engine = engine
         self.sampling = sampling
         self._thread: ThreadPoolExecutor | None = None
@@ -120,37 +121,42 @@ class RolloutsAhead:
 def _to_entries(rollouts: Rollouts) -> list[dict[str, Any]]:
     entries = []
     for place, group in enumerate(rollouts.groups):
-        completions = [
-            {
-                "token_ids": completion.token_ids_T,
-                "logps": completion.logps_T,
-                "text": completion.text,
-                "finish_reason": completion.finish_reason,
-                "weights_version": completion.weights_version,
-            }
-            for completion in group.completions
-        ]
         old_logps = rollouts.old_logps.get(place)
         entries.append(
             {
                 "question": group.question.id,
-                "completions": completions,
+                "completions": [_to_entry(completion) for completion in group.completions],
+                "contrast": [_to_entry(completion) for completion in group.contrast],
                 "old_logps": None if old_logps is None else old_logps.cpu(),
             }
         )
     return entries
 
 
+def _to_entry(completion: Completion) -> dict[str, Any]:
+    return {
+        "token_ids": completion.token_ids_T,
+        "logps": completion.logps_T,
+        "text": completion.text,
+        "finish_reason": completion.finish_reason,
+        "weights_version": completion.weights_version,
+    }
+
+
 def _from_entries(entries: Sequence[dict[str, Any]], prompts: Sequence[PromptInputs]) -> Rollouts:
     groups = [
         RolloutGroup(
             prompt,
-            tuple(
-                Completion(c["token_ids"], c["logps"], c["text"], c["finish_reason"], c["weights_version"])
-                for c in entry["completions"]
-            ),
+            tuple(_from_entry(completion) for completion in entry["completions"]),
+            tuple(_from_entry(completion) for completion in entry.get("contrast", ())),
         )
         for entry, prompt in zip(entries, prompts, strict=True)
     ]
     old_logps = {i: entry["old_logps"] for i, entry in enumerate(entries) if entry["old_logps"] is not None}
     return Rollouts(groups, None, old_logps)
+
+
+def _from_entry(entry: dict[str, Any]) -> Completion:
+    return Completion(
+        entry["token_ids"], entry["logps"], entry["text"], entry["finish_reason"], entry["weights_version"]
+    )

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ktr.algorithm.importance import Mismatch
+from ktr.algorithm.weighting import TokenWeighting, Uniform
 from ktr.attribution.views import View
 from ktr.types import Experience, TokenScores, TokenWeights
 
@@ -17,7 +18,7 @@ class ScoredBatch:
     ``factual`` and ``weights`` are filled in the first update of a batch of rollouts, and stay for later ones.
     ``old_logps`` are the trainer's log-probs under the weights that sampled: given for rollouts that were generated
     ahead, else those of the first update, whose policy is then the one that sampled. With them come ``mismatches`` with
-    the engine, and its ``importance`` weights where a correction is on.
+    the engine, and its ``importance`` weights where a correction is on. ``weighting`` is that of this batch.
     """
 
     experiences: list[Experience]
@@ -29,3 +30,4 @@ class ScoredBatch:
     weights: dict[int, TokenWeights] = field(default_factory=dict)
     mismatches: dict[int, Mismatch] = field(default_factory=dict)
     importance: dict[int, Float[Tensor, "_ _"]] = field(default_factory=dict)
+    weighting: TokenWeighting = field(default_factory=Uniform)

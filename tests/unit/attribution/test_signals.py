@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from ktr.attribution.signals import EntropySignal, TemporalSignal, VisualSignal
-from ktr.attribution.views import Factual, MaskedVideo, ShuffledFrames
-from ktr.types import TokenScores
+from ktr.attribution.distances import MEASURES, distances
+from ktr.attribution.signals import EntropySignal, RandomSignal, TemporalSignal, VisualSignal
+from ktr.attribution.views import Chance, Factual, MaskedVideo, ShuffledFrames
+from ktr.types import Distributions, TokenScores
 
 
 def token_scores(seed: int, G: int = 3, T: int = 5) -> TokenScores:
@@ -29,6 +30,8 @@ def test_equal_views_are_one_key_and_different_draws_are_not():
         (lambda: ShuffledFrames(draw=-1), "draw"),
         (lambda: TemporalSignal(order="reverse", num_shuffles=2), "reverse"),
         (lambda: TemporalSignal(num_shuffles=0), "num_shuffles"),
+        (lambda: VisualSignal(distance="l3"), "l3"),  # type: ignore[arg-type]
+        (lambda: TemporalSignal(shift="both"), "both"),  # type: ignore[arg-type]
     ],
 )
 def test_an_impossible_description_is_refused_by_name(build, named):
@@ -82,6 +85,44 @@ def test_a_required_view_that_was_not_scored_is_an_error():
         EntropySignal().scores(TokenScores(token_scores(0).logps_GT), {})
     with pytest.raises(KeyError):
         TemporalSignal(num_shuffles=2).scores(token_scores(0), {ShuffledFrames(draw=1): token_scores(1)})
+
+
+def with_distributions(seed: int) -> TokenScores:
+    generator = torch.Generator().manual_seed(seed)
+    scores, mask = token_scores(seed), torch.arange(5)[None] < torch.tensor([5, 2, 4])[:, None]
+    head = torch.randn(7, 4, generator=torch.Generator().manual_seed(9))
+    hidden = torch.randn(int(mask.sum()), 4, generator=generator)
+    distributions = Distributions(hidden, head, mask, torch.tensor([2]))
+    return TokenScores(scores.logps_GT * mask, scores.entropies_GT, distributions)
+
+
+@pytest.mark.parametrize("distance", MEASURES)
+def test_a_distance_is_that_of_the_distributions_whatever_the_view_and_its_sign_that_of_the_log_prob(distance):
+    factual, drawn = with_distributions(0), [with_distributions(i) for i in (1, 2)]
+    moved = [distances(factual.distributions, other.distributions, distance) for other in drawn]
+    view = MaskedVideo("zero", 0.5)
+    visual = VisualSignal("zero", fraction=0.5, distance=distance)
+    assert torch.equal(visual.scores(factual, {view: drawn[0]}), moved[0])
+    signed = VisualSignal("zero", "signed", 0.5, distance).scores(factual, {view: drawn[0]})
+    assert torch.equal(signed.abs(), moved[0])
+    assert torch.equal(signed > 0, drawn[0].logps_GT < factual.logps_GT)
+
+    temporal = TemporalSignal("frame", num_shuffles=2, distance=distance)
+    views = dict(zip(temporal.required_views("video"), drawn, strict=True))
+    torch.testing.assert_close(temporal.scores(factual, views), (moved[0] + moved[1]) / 2)
+    unchanged = dict.fromkeys(views, factual)
+    assert not temporal.scores(factual, unchanged).any() and not temporal.scores(factual, {}).any()
+
+
+def test_a_distance_asks_for_no_other_view_and_needs_the_distributions():
+    assert VisualSignal(distance="js").required_views("video") == VisualSignal().required_views("video")
+    with pytest.raises(ValueError, match="distance='js'"):
+        VisualSignal(distance="js").scores(with_distributions(0), {MaskedVideo(): token_scores(1)})
+
+
+def test_the_random_signal_is_what_chance_drew():
+    chance = token_scores(3)
+    assert torch.equal(RandomSignal().scores(token_scores(0), {Chance(): chance}), chance.logps_GT.exp())
 
 
 def test_scores_carry_no_gradient():

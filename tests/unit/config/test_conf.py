@@ -19,6 +19,9 @@ GROUPS = {
 GROUPS["algorithm"].remove("policy_gradient")  # what algorithms share, no algorithm
 NEED_WEIGHTS_OR_DATA = {"algorithm", "data", "encoder", "hydra", "model", "paths", "rollout"}
 ON_CPU = ["trainer.accelerator=cpu", "trainer.devices=1", "trainer.precision=32-true"]
+# Where an experiment is not as the released run: the rate, and the settings of TW-GRPO's own run.
+RATES = {"grpo_32f": 1e-6, "t_grpo_32f": 1e-6, "tw_grpo_32f": 1e-6, "sft_32f": 1e-6}
+TW_GRPO = {"top_p": 1.0, "beta": 0.0, "max_grad_norm": 20.0}
 ROWS_OF_THE_PAPER = {
     "none": None, "e": {"entropy"}, "v": {"visual"}, "t": {"temporal"}, "ve": {"visual", "entropy"},
     "vt": {"visual", "temporal"}, "et": {"entropy", "temporal"}, "vet": {"visual", "entropy", "temporal"},
@@ -63,6 +66,27 @@ def test_grpo_and_video_ktr_without_signals_are_one_composition():
     assert grpo == ktr
 
 
+def test_a_method_is_its_parts_and_any_weighting_goes_with_any_reward():
+    t_grpo = compose("train", ["algorithm=t_grpo"])
+    assert t_grpo.attribution._target_.endswith("Uniform") and "temporal_contrast" in t_grpo.reward.rewards
+    both = compose("train", ["algorithm=t_grpo", "attribution=vet", "reward=video_r1"])
+    assert set(both.attribution.signals) == {"visual", "entropy", "temporal"}
+    assert set(both.reward.rewards) == {"accuracy", "format", "length", "temporal_contrast"}
+    tw_grpo = compose("train", ["algorithm=tw_grpo"])
+    assert tw_grpo.attribution.alpha == 1.7 and tw_grpo.reward.rewards.accuracy.multiple_choice == "soft"
+    assert (tw_grpo.loss.clip_low, tw_grpo.loss.clip_high, tw_grpo.loss.beta) == (0.2, 0.28, 0.0)
+    assert tw_grpo.loss.reduction.reduction == "token_mean" and tw_grpo.data.transform.probability == 0.5
+    assert compose("train", ["algorithm=tw_grpo", "loss=clipped"]).loss.clip_high == 0.2
+    minority = compose("train", ["algorithm=entropy_minority"])
+    assert set(minority.attribution.signals) == {"entropy"} and minority.selection.ratio == 0.2
+
+
+def test_methods_and_frames_make_twelve_jobs():
+    methods, frames = "grpo,t_grpo,tw_grpo,video_ktr", "16,32,64"
+    jobs = check_command_line("train", ["-m", f"algorithm={methods}", f"video.num_frames={frames}", "--cfg", "job"])
+    assert len({job.paths.folder for job in jobs}) == 12
+
+
 @pytest.mark.parametrize("frames", [16, 32, 64])
 def test_frames_reach_the_reader_and_the_world(frames: int):
     config = compose("train", [f"video.num_frames={frames}"])
@@ -85,17 +109,21 @@ def test_a_real_experiment_has_the_released_settings_and_instantiates_shrunken(
     for part in ("train", "validation"):
         overrides += [f"data.{part}.annotations={rows}/rows.json", f"data.{part}.media_root={rows}"]
     (config,) = check_command_line("train", overrides)
-    sampling = config.sampling
-    assert (sampling.num_completions, sampling.max_tokens, sampling.temperature, sampling.top_p) == (8, 768, 1.0, 0.95)
+    own = TW_GRPO if name == "tw_grpo_32f" else {"top_p": 0.95, "beta": 0.04, "max_grad_norm": 5.0}
+    sampling, optimizer = config.sampling, config.optimizer
+    assert (sampling.num_completions, sampling.max_tokens, sampling.temperature) == (8, 768, 1.0)
     assert config.encoder.max_prompt_tokens == 16384 and config.video.max_pixels == 128 * 28 * 28
-    assert (config.loss.beta, config.optimizer.weight_decay, config.optimizer.max_grad_norm) == (0.04, 0.01, 5.0)
-    assert config.optimizer.lr == (1e-6 if "grpo" in name else 2e-6)
+    assert own == {"top_p": sampling.top_p, "beta": config.loss.beta, "max_grad_norm": optimizer.max_grad_norm}
+    assert (optimizer.lr, optimizer.weight_decay) == (RATES.get(name, 2e-6), 0.01)
     assert config.video.num_frames == int(name.rpartition("_")[2].removesuffix("f"))
 
     encoder = instantiate(config.encoder)
     module = build_module(config, instantiate(config.model))
     data = instantiate(config.data, encode=encoder.encode)
-    assert module.loss.needs_reference and set(module.reward.rewards) == {"accuracy", "format", "length"}
+    contrast = {"temporal_contrast"} if name == "t_grpo_32f" else set()
+    assert set(module.reward.rewards) == {"accuracy", "format", "length"} | contrast
+    if name != "sft_32f":
+        assert module.loss.needs_reference is (own["beta"] > 0)
     assert encoder.encode(data.train[0]).num_tokens > 0 and len(data.train) == 4
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ktr.scoring.token_head import token_logps
+from ktr.token_head import token_logps
 
 N, D, V = 23, 8, 31
 BANNED = torch.tensor([3, 17])

@@ -28,7 +28,7 @@ def test_the_factual_view_is_the_prompt(seen):
     assert view.next_position == int(prompt.positions_3P.max()) + 1
 
 
-@pytest.mark.parametrize("masking", ["drop", "drop_compact", "zero", "blank_frames"])
+@pytest.mark.parametrize("masking", ["drop", "drop_compact", "zero", "blank_frames", "noise_frames"])
 def test_a_masked_video_tells_nothing_of_the_video(policy, seen, masking):
     """Two videos under one question look the same once masked."""
     prompt, _, see = seen
@@ -57,6 +57,35 @@ def test_half_a_mask_hides_half_of_the_visual_tokens(seen, masking):
     visible = view.features_ND[view.features_ND.any(dim=1)]
     assert len(visible) == NUM_VISUAL // 2
     assert all((row == features).all(dim=1).any() for row in visible)
+
+
+@pytest.mark.parametrize("masking", ["blank_frames", "noise_frames"])
+def test_half_a_mask_of_frames_hides_whole_temporal_patches_and_shows_the_rest_as_it_was(policy, seen, masking):
+    prompt, _, see = seen
+    given = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(policy, "encode_pixels", lambda pixels, grid: given.append(pixels) or pixels)
+        see(MaskedVideo(masking, fraction=0.5))
+    same = (given[0] == prompt.pixels_NC).unflatten(0, (GRID[0], -1))
+    assert same.all(dim=(1, 2)).sum() == GRID[0] // 2 == (~same.any(dim=(1, 2))).sum()
+
+
+def test_noise_has_the_statistics_of_pixels_and_its_seed_repeats_it(policy, seen):
+    prompt, _, see = seen
+    given = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(policy, "encode_pixels", lambda pixels, grid: given.append(pixels) or pixels)
+        for seed in (1, 1, 2):
+            see(MaskedVideo("noise_frames"), seed)
+    assert torch.equal(given[0], given[1]) and not torch.equal(given[0], given[2])
+    assert abs(given[0].mean()) < 0.01 and abs(given[0].std() - 1) < 0.01 and given[0].shape == prompt.pixels_NC.shape
+
+
+@pytest.mark.parametrize("masking", ["drop", "zero", "blank_frames", "noise_frames"])
+def test_a_small_fraction_hides_something_all_the_same(seen, masking):
+    _, features, see = seen
+    view = see(MaskedVideo(masking, fraction=0.01))
+    assert view.features_ND.shape != features.shape or not torch.allclose(view.features_ND, features, atol=1e-3)
 
 
 def test_shuffled_patches_are_the_features_of_the_shuffled_pixels(policy, seen):

@@ -24,13 +24,29 @@ def token_logps(
 
     The distribution is softmax(h·Wᵀ / temperature) with ``banned_ids`` left out, as the rollout engine samples it.
     """
-    device = hidden_ND.device.type
-    if torch.is_autocast_enabled(device):
-        # Autocast does not reach the backward of a custom function: cast here, once, and compute without it.
-        dtype = torch.get_autocast_dtype(device)
-        hidden_ND, weight_VD = hidden_ND.to(dtype), weight_VD.to(dtype)
-    with torch.autocast(device, enabled=False):
+    # Autocast does not reach the backward of a custom function: cast here, once, and compute without it.
+    hidden_ND, weight_VD = as_autocast(hidden_ND), as_autocast(weight_VD)
+    with torch.autocast(hidden_ND.device.type, enabled=False):
         return _ChunkedLogps.apply(hidden_ND, weight_VD, targets_N, banned_ids, temperature, chunk_size, entropy)
+
+
+def log_probs(
+    hidden_ND: Float[Tensor, "N D"],
+    weight_VD: Float[Tensor, "V D"],
+    banned_ids: Int[Tensor, " B"],
+    temperature: float = 1.0,
+) -> Float[Tensor, "N V"]:
+    """All log-probs of the distribution that ``token_logps`` scores, in fp32 or better; −inf on ``banned_ids``.
+
+    For a chunk of rows: the result has a row of V for each.
+    """
+    return _logits(hidden_ND, weight_VD, banned_ids, temperature).log_softmax(-1)
+
+
+def as_autocast(tensor: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """The tensor in the precision that autocast would multiply it in, where autocast is on."""
+    device = tensor.device.type
+    return tensor.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else tensor
 
 
 class _ChunkedLogps(torch.autograd.Function):
