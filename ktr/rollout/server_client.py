@@ -10,6 +10,11 @@ from ktr.errors import EngineError
 
 logging.getLogger("httpx").setLevel(logging.WARNING)  # else it writes a line for each request
 
+_HOW_TO_START = (
+    "a server given by address is started by `python -m ktr.rollout.vllm_serve`, with the key that the trainer has in "
+    "the variable of rollout.api_key_env"
+)
+
 
 class ServerFault(Exception):
     """A server that is gone, hangs, or gives no proper answer. The same request may be sent to another one.
@@ -50,11 +55,14 @@ class ServerClient:
         return self._request("POST", path, is_text, json=body)
 
     def is_healthy(self) -> bool:
-        """Whether it answers requests; no answer at all is no error."""
+        """Whether it answers requests; no answer at all is no error, a refused key is: waiting would not help."""
         try:
-            return self._http.get("/health", timeout=min(5.0, self.time_limit_s)).is_success
+            response = self._http.get("/health", timeout=min(5.0, self.time_limit_s))
         except httpx.TransportError:
             return False
+        if response.status_code in (401, 403):
+            raise EngineError(self.name, _said("/health", response), _HOW_TO_START)
+        return response.is_success
 
     def close(self) -> None:
         self._http.close()
@@ -71,12 +79,7 @@ class ServerClient:
         if response.is_server_error:
             raise ServerFault(_said(path, response), status=response.status_code)
         if not response.is_success:
-            raise EngineError(
-                self.name,
-                _said(path, response),
-                "a server given by address is started by `python -m ktr.rollout.vllm_serve`, with the key that the "
-                "trainer finds in rollout.api_key_env",
-            )
+            raise EngineError(self.name, _said(path, response), _HOW_TO_START)
         if is_text or not response.content:
             return response.text or None
         try:

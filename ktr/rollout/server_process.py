@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -33,7 +34,9 @@ class ServerProcess:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], log_path: Path):
         self.log_path = log_path
         log_path.parent.mkdir(parents=True, exist_ok=True)
-        self._log_start = log_path.stat().st_size if log_path.exists() else 0
+        with log_path.open("a", encoding="utf-8") as log_file:  # with which another machine can start one too
+            log_file.write(f"$ {shlex.join(command)}\n")
+        self._log_start = log_path.stat().st_size
         self.folder = Path(tempfile.mkdtemp(prefix="ktr-server-", dir=_temporary_folder()))
         self.shared_folder = Path(tempfile.mkdtemp(prefix="ktr-server-", dir=_shared_memory()))
         guard = [sys.executable, "-I", "-S", server_guard.__file__, str(log_path)]

@@ -210,7 +210,10 @@ class VLLMServer:
     def _where(self) -> str:
         if self.command is not None:
             return f"its log is {self.command.log_path}"
-        return "start it with `python -m ktr.rollout.vllm_serve`, or take it out of rollout.addresses"
+        return (
+            "start it as the first line of a started server's log shows (`python -m ktr.rollout.vllm_serve …`), "
+            "or take it out of rollout.addresses"
+        )
 
     def _send(self, client: ServerClient) -> None:
         source, transfer = PolicyWeights(self.weights.named_tensors), self._transfer

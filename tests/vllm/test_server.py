@@ -293,6 +293,29 @@ def test_adapters_reach_a_server(policy_folder: Path, prompts: list[PromptInputs
     assert engine._folder is None or not engine._folder.exists()
 
 
+def test_a_server_given_by_address_is_used_and_left_alone(
+    engine: VLLMServerEngine,
+    policy: QwenVLPolicy,
+    prompts: list[PromptInputs],
+    difference: Difference,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    running = members(engine)[0]
+    assert running.address is not None and running.key is not None
+    monkeypatch.setenv("KTR_VLLM_API_KEY", "another")
+    with pytest.raises(EngineError, match="401"):
+        VLLMServerEngine(policy, log_dir=tmp_path, addresses=[running.address], **SETTINGS).load_weights([], 0)
+    monkeypatch.setenv("KTR_VLLM_API_KEY", running.key)
+    user = VLLMServerEngine(policy, log_dir=tmp_path, addresses=[running.address], **SETTINGS)
+    perturb(policy, 0.01)
+    user.load_weights(policy.named_weights(), 11)
+    assert difference(user.generate(prompts, SAMPLING, seeds_of(prompts)), SAMPLING) < CLOSE
+    user.close()
+    assert running.process is not None and running.process.exit_code is None
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_push_that_leaves_something_out_stops(engine: VLLMServerEngine, policy: QwenVLPolicy):
     """Last: its servers are of no use after it."""
     weights = [(name, tensor) for name, tensor in policy.named_weights() if "layers.1.mlp.up_proj" not in name]
