@@ -113,11 +113,15 @@ class VLLMColocateEngine:
         self, prompts: Sequence[PromptInputs], sampling: SamplingParams, seeds: Sequence[int]
     ) -> list[RolloutGroup]:
         """One group for each prompt, in order; a prompt and its seed fix its completions."""
+        from ktr.rollout.vllm_requests import check_fits
+
         self._ensure_started()
+        # What a fresh engine would refuse again is refused at once.
+        check_fits(prompts, sampling, self.max_model_len, _NAME)
+        self._check_truncation(sampling)
+        self._check_positions(prompts, self.policy, self._prompt_positions, _NAME)
         try:
             return self._generate(prompts, sampling, seeds)
-        except ConfigError:
-            raise
         except Exception as error:  # whatever vLLM raises: this is the one border to it, and nothing is swallowed
             self._record("failed while generating; the batch is generated again on a fresh engine", error)
         self._restart()
@@ -165,11 +169,8 @@ class VLLMColocateEngine:
     def _generate(
         self, prompts: Sequence[PromptInputs], sampling: SamplingParams, seeds: Sequence[int]
     ) -> list[RolloutGroup]:
-        from ktr.rollout.vllm_requests import check_fits, multimodal_input, rollout_group, sampling_params
+        from ktr.rollout.vllm_requests import multimodal_input, rollout_group, sampling_params
 
-        check_fits(prompts, sampling, self.max_model_len, _NAME)
-        self._check_truncation(sampling)
-        self._check_positions(prompts, self.policy, self._prompt_positions, _NAME)
         progress = RolloutProgress(_NAME, len(prompts))
         finished: dict[str, Any] = {}
         with _undisturbed(), self._awake(), _alarm(self.time_limit_s):
