@@ -67,7 +67,7 @@ def test_the_config_of_the_other_programs_prints(program: str, tmp_path: Path):
 
 
 def test_help_lists_the_groups(tmp_path: Path):
-    assert "attribution: e, et, " in ktr("train", "--help", folder=tmp_path).stdout
+    assert "attribution: batch_entropy, e, et, " in ktr("train", "--help", folder=tmp_path).stdout
 
 
 JOB = """
