@@ -30,7 +30,7 @@ def mrope_positions(
     if len(visual_N) != num_visual or int(visual_N[-1]) - first + 1 != num_visual:
         raise ValueError(f"expected {num_visual} visual tokens in one block for grid {grid_thw}, found {len(visual_N)}")
 
-    # In double precision, as vLLM computes it: 5 · 0.7 · 2 is 7 in single precision and 6 in double, rounded down.
+    # In double precision throughout, as vLLM gets it: 5 · 0.7 · 2 is 7, and 6 where 0.7 was once rounded to single.
     times = (torch.arange(num_frames, dtype=torch.float64) * (seconds_per_patch * tokens_per_second)).long()
     block = torch.stack(torch.meshgrid(times, torch.arange(height), torch.arange(width), indexing="ij")).reshape(3, -1)
     block = block + first
