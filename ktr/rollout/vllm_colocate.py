@@ -10,19 +10,14 @@ is refused before anything is trained.
 import gc
 import logging
 import os
-import random
 import shutil
-import signal
 import tempfile
-import threading
 import time
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,6 +26,7 @@ from ktr.errors import ConfigError, EngineError
 from ktr.policy.qwen_vl import QwenVLPolicy
 from ktr.rollout.engine import SamplingParams
 from ktr.rollout.progress import RolloutProgress
+from ktr.rollout.shared_process import alarm, undisturbed
 from ktr.rollout.vllm_setup import engine_arguments, engine_environment, quiet_vllm, require_vllm
 from ktr.types import PromptInputs, RolloutGroup
 
@@ -138,7 +134,7 @@ class VLLMColocateEngine:
         elif self.sleep:
             self._engine.wake_up(["weights"])
         try:
-            with _undisturbed():
+            with undisturbed():
                 self._push(named_tensors, version)
         except Exception as error:
             self.close()  # it may hold half of the new weights
@@ -173,7 +169,7 @@ class VLLMColocateEngine:
 
         progress = RolloutProgress(_NAME, len(prompts))
         finished: dict[str, Any] = {}
-        with _undisturbed(), self._awake(), _alarm(self.time_limit_s):
+        with undisturbed(), self._awake(), alarm(self.time_limit_s):
             for i, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
                 request = multimodal_input(prompt, self.policy)
                 params = sampling_params(sampling, self.policy, seed)
@@ -225,7 +221,7 @@ class VLLMColocateEngine:
         )
         quiet_vllm()
         try:
-            with _undisturbed():
+            with undisturbed():
                 from vllm import EngineArgs
                 from vllm.v1.engine.llm_engine import LLMEngine
 
@@ -316,43 +312,6 @@ def _tensors_for(engine: Any, named_tensors: Iterable[tuple[str, Tensor]]) -> It
         return
     with weights_file(named_tensors) as path:
         yield {"path": str(path)}
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Keeps apart what vLLM and the trainer share in one process.
-
-    vLLM seeds the global generators and sets the number of threads; the trainer's stay as they are. Lightning evaluates
-    in inference mode; a tensor that vLLM made in it could not be written by a later push.
-    """
-    threads, python_state, numpy_state = torch.get_num_threads(), random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(), torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # libraries on each other's deprecated names
-        try:
-            yield
-        finally:
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)
-            torch.set_num_threads(threads)
-
-
-@contextmanager
-def _alarm(seconds: float) -> Iterator[None]:
-    """TimeoutError from within whatever Python code hangs; only the main thread can be woken like this."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def ring(signum: int, frame: Any) -> None:
-        raise TimeoutError(f"no answer within {seconds:g} s")
-
-    previous = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
 
 
 def _is_distributed() -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor
 from ktr.attribution.views import Factual, MaskedVideo, ShuffledFrames, View
 from ktr.policy.qwen_vl import QwenVLPolicy
 from ktr.scoring.frame_orders import frame_order, order_generator
+from ktr.scoring.shuffled_prompt import shuffled_prompt
 from ktr.types import PromptInputs
 
 
@@ -62,23 +63,11 @@ def apply_view(
             order = frame_order(view.order, prompt.grid_thw[0], order_generator(seed, view.draw))
             features_ND = features_ND.unflatten(0, (prompt.grid_thw[0], -1))[order].flatten(0, 1)
         case ShuffledFrames():
-            pixels_NC = _permute_frames(prompt, view, policy.temporal_patch_size, order_generator(seed, view.draw))
-            features_ND = policy.encode_pixels(pixels_NC, prompt.grid_thw)
+            shuffled = shuffled_prompt(prompt, view, policy.temporal_patch_size, seed)
+            features_ND = policy.encode_pixels(shuffled.pixels_NC, prompt.grid_thw)
         case _:
             raise TypeError(f"no rule to apply the view {view!r}")
     return PromptView(ids, positions, features_ND, next_position)
-
-
-def _permute_frames(
-    prompt: PromptInputs, view: ShuffledFrames, frames_per_patch: int, generator: torch.Generator
-) -> Float[Tensor, "N C"]:
-    """Reorder single frames: undo the (channel, frame, y, x) layout of the flattened patches, permute, redo."""
-    num_patches, num_rows = prompt.grid_thw[0], prompt.grid_thw[1] * prompt.grid_thw[2]
-    pixels = prompt.pixels_NC.reshape(num_patches, num_rows, 3, frames_per_patch, -1)
-    frames = pixels.permute(0, 3, 1, 2, 4).reshape(num_patches * frames_per_patch, num_rows, 3, -1)
-    frames = frames[frame_order(view.order, len(frames), generator)]
-    pixels = frames.reshape(num_patches, frames_per_patch, num_rows, 3, -1).permute(0, 2, 3, 1, 4)
-    return pixels.reshape(prompt.pixels_NC.shape)
 
 
 def _kept(view: MaskedVideo, rows: Float[Tensor, "N _"], seed: int) -> Tensor:

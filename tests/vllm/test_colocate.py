@@ -246,8 +246,9 @@ def test_every_time_between_patches_gives_the_models_positions(engine: VLLMColoc
             seconds,
             config.vision_config.tokens_per_second,
         )
-        same = replace(prompt, positions_3P=positions, seconds_per_patch=seconds)
-        PositionCheck()([same], engine.policy, engine._prompt_positions, "vLLM")
+        offset = prompt.input_ids_P.tolist().index(config.video_token_id)
+        layout = (prompt.num_tokens, "video", offset, list(prompt.grid_thw), seconds)
+        assert engine._prompt_positions(*layout) == positions.tolist()
 
 
 def test_a_prompt_that_does_not_fit_is_refused_before_anything_is_sent(engine: VLLMColocateEngine, prompts: Any):
