@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,6 +28,7 @@ from ktr.config_keys import check_nodes, check_override, nearest
 from ktr.errors import ConfigError, KtrError, MissingData, MissingExtra, MissingModel
 from ktr.naming import register_resolvers
 from ktr.schemas import register_schemas
+from ktr.table_rows import check_row, row_overrides
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 HOW_TO_GET = {
@@ -40,18 +42,24 @@ register_schemas()
 register_resolvers()
 
 
-def launch(task: Callable[[], Any], config_name: str) -> None:
+def launch(
+    task: Callable[[], Any],
+    config_name: str,
+    sweep: Callable[[Sequence[DictConfig]], AbstractContextManager[Any]] | None = None,
+) -> None:
     """Check the command line, then run Hydra's ``task``. Errors of our own are one sentence and an exit code.
 
-    Exit code 2: the command line is wrong and nothing was done. Exit code 1: the run failed.
+    Exit code 2: the command line is wrong and nothing was done. Exit code 1: the run failed. Where the command line is
+    that of a sweep, the task runs in the context that ``sweep`` makes of its jobs, if one is given.
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra's short tracebacks hide where a job failed
     try:
-        check_command_line(config_name, sys.argv[1:])
+        jobs, swept = _checked(config_name, sys.argv[1:])
     except KtrError as error:
         sys.exit(_report(config_name, error, 2))
     try:
-        task()
+        with sweep(jobs) if sweep and swept else nullcontext():
+            task()
     except KtrError as error:
         logging.getLogger(__name__).debug("the run failed", exc_info=True)
         sys.exit(_report(config_name, error, 1))
@@ -68,17 +76,25 @@ def check_command_line(config_name: str, arguments: Sequence[str]) -> list[DictC
     Raises ConfigError on keys, choices and values that are wrong and on two jobs of one name; MissingModel,
     MissingData and MissingExtra where what a job needs is not there (not with ``--cfg``, which only prints).
     """
+    return _checked(config_name, arguments)[0]
+
+
+def _checked(config_name: str, arguments: Sequence[str]) -> tuple[list[DictConfig], bool]:
+    """The jobs, and whether they are run as a sweep."""
     options = get_args_parser().parse_args(list(arguments))
     if options.help or options.hydra_help or options.shell_completion or options.info:
-        return []
-    name, overrides = options.config_name or config_name, list(options.overrides)
-    jobs = [compose(name, job) for job in _jobs(name, overrides, options.multirun)]
+        return [], False
+    name = options.config_name or config_name
+    overrides, swept = _jobs(name, list(options.overrides), options.multirun)
+    jobs = [compose(name, job) for job in overrides]
     _check_folders(jobs)
-    if not options.cfg:
-        for job in jobs:
-            require_paths(job)
-            require_extras(job)
-    return jobs
+    if options.cfg:
+        return jobs, False
+    for job in jobs:
+        check_row(job)
+        require_paths(job)
+        require_extras(job)
+    return jobs, swept
 
 
 def compose(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
@@ -131,21 +147,26 @@ def _require_data(node: Any, at: str) -> None:
         _require_data(child, f"{at}.{key}")
 
 
-def _jobs(config_name: str, overrides: list[str], multirun: bool) -> list[list[str]]:
-    """Overrides of each job: one, or the product of the sweep of the command line and of the experiment's own."""
+def _jobs(config_name: str, overrides: list[str], multirun: bool) -> tuple[list[list[str]], bool]:
+    """Overrides of each job: one, or the product of the sweep of the command line and of the experiment's own.
+
+    And whether it is a sweep.
+    """
     parsed = _parse(overrides)
     if not multirun and not any(o.key_or_group == "experiment" for o in parsed):
-        return [overrides]
+        return [overrides], False
     with _hydra():
         _check_choices(config_name, parsed)
         fixed = [override for override in parsed if not override.is_sweep_override()]
         _check_keys(config_name, fixed)
-        hydra = _compose(config_name, [override.input_line or "" for override in fixed]).hydra
-    if not multirun and str(hydra.mode) != "RunMode.MULTIRUN":
-        return [overrides]
-    swept = [f"{key}={value}" for key, value in (hydra.sweeper.params or {}).items()]
+        composed = _compose(config_name, [override.input_line or "" for override in fixed])
+    if not multirun and str(composed.hydra.mode) != "RunMode.MULTIRUN":
+        return [overrides], False
+    swept = [f"{key}={value}" for key, value in (composed.hydra.sweeper.params or {}).items()]
     (batch,) = BasicSweeper.split_arguments(_parse([*swept, *overrides]), None)
-    return batch
+    if composed.get("table") is not None:
+        batch = [row_overrides(composed.table.rows, job) for job in batch]
+    return batch, True
 
 
 def _check_choices(config_name: str, overrides: Sequence[Override]) -> None:
@@ -153,7 +174,7 @@ def _check_choices(config_name: str, overrides: Sequence[Override]) -> None:
     groups = _groups()
     for override in overrides:
         group = override.key_or_group
-        if group not in groups or override.is_delete():
+        if group not in groups or group.startswith("hydra") or override.is_delete():  # Hydra has choices of its own
             continue
         chosen = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
         for choice in (item for value in chosen for item in (value if isinstance(value, list) else [value])):
@@ -200,6 +221,7 @@ def _groups() -> dict[str, list[str]]:
     for file in sorted(CONF.rglob("*.yaml")):
         if file.parent != CONF:
             groups.setdefault(file.parent.relative_to(CONF).as_posix(), []).append(file.stem)
+    groups["experiment"] += [f"table/{name}" for name in groups["experiment/table"]]
     return groups
 
 

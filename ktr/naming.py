@@ -31,6 +31,8 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
     OmegaConf.register_new_resolver("chosen", chosen, replace=True)
+    OmegaConf.register_new_resolver("table_rows", table_rows, replace=True)
+    OmegaConf.register_new_resolver("rows_at_once", lambda accelerator: -1 if accelerator == "cpu" else 1, replace=True)
     OmegaConf.register_new_resolver("user_cache", lambda: str(user_cache_path("ktr")), replace=True)
     OmegaConf.register_new_resolver("total", lambda *terms: sum(terms), replace=True)
     OmegaConf.register_new_resolver("no_wandb_key", no_wandb_key, replace=True)
@@ -58,6 +60,11 @@ def chosen(group: str, *, _root_: DictConfig) -> str:
     return _hydra(_root_).runtime.choices[group]
 
 
+def table_rows(*, _root_: DictConfig) -> str:
+    """The rows of the table that this sweep is, as the values of a sweep over them."""
+    return ",".join(_root_.table.rows)
+
+
 def no_wandb_key() -> bool:
     """True where W&B has no key, neither in the environment nor in ~/.netrc: the run is then kept on disk, offline."""
     if os.environ.get("WANDB_API_KEY"):
@@ -74,12 +81,15 @@ def run_folder(runs: str, name: str, resume: bool, *, _root_: DictConfig) -> str
 
     A folder is taken when its run has finished (it holds summary.json), so that a rerun never touches a finished run,
     and a rerun of a run that was killed goes on in its folder. With ``resume=False`` any existing folder is taken.
+    A row of a table has one folder, table/<table>/<name>: finished, it is not run again.
     """
     if "LOCAL_RANK" in os.environ and FOLDER_OF_RANK_0 in os.environ:
         return os.environ[FOLDER_OF_RANK_0]
     hydra = _hydra(_root_)
     if "hydra" not in _root_ and not OmegaConf.is_missing(hydra.runtime, "output_dir"):  # the job runs: Hydra chose
         return os.path.relpath(hydra.runtime.output_dir, runs)
+    if _root_.get("table") is not None:
+        return str(Path("table", _root_.table.name, name))
     experiment = hydra.runtime.choices.get("experiment")
     base = Path(experiment, name) if experiment else Path(name)
     folder, number = base, 1

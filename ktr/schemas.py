@@ -41,6 +41,21 @@ class Program:
 
 
 @dataclass
+class Table:
+    """A table of the paper as a sweep: conf/experiment/table/*.yaml.
+
+    ``rows`` maps a row, by its key in the published results, to the overrides that make it. ``row`` is the one that a
+    single run is, and ``baseline`` the one that the others are compared with.
+    """
+
+    name: str = MISSING
+    title: str = MISSING
+    baseline: str = MISSING
+    rows: dict[str, list[str]] = field(default_factory=dict)
+    row: str | None = None
+
+
+@dataclass
 class Train(Program):
     """conf/train.yaml."""
 
@@ -57,6 +72,7 @@ class Train(Program):
     callbacks: Any = MISSING
     labels: dict[str, str] = field(default_factory=dict)
     probe: Any = None
+    table: Table | None = None
 
 
 @dataclass

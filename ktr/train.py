@@ -1,24 +1,50 @@
-"""``python -m ktr.train``: compose → check → instantiate → run."""
+"""``python -m ktr.train``: compose → check → instantiate → run; of a sweep, each job in a process of its own."""
 
 import os
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from ktr.config import CONF, launch
 from ktr.naming import FOLDER_OF_RANK_0
+from ktr.sweep.fresh_process import run_apart
+from ktr.sweep.lifetime import begin_sweep, in_job
+from ktr.sweep.run_lock import run_lock
+from ktr.sweep.twin import copy_twin
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def train(config: DictConfig) -> None:
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return run_apart(config)
     OmegaConf.resolve(config)
     os.environ[FOLDER_OF_RANK_0] = config.paths.folder
-    from ktr.training.run import run_training  # heavy imports only once the command line is known to be right
+    run_dir = Path(config.paths.run_dir)
+    with run_lock(run_dir):
+        if config.table is not None and copy_twin(config):
+            return
+        from ktr.training.run import run_training  # heavy imports only once the command line is known to be right
 
-    run_dir = run_training(config)
+        run_training(config)
     sys.stdout.write(f"{run_dir / 'report.html'}\n")
 
 
+@contextmanager
+def sweep(jobs: Sequence[DictConfig]) -> Iterator[None]:
+    """While the jobs run, say how far they are."""
+    from ktr.sweep.progress import SweepProgress
+
+    begin_sweep()
+    with SweepProgress(jobs):
+        yield
+
+
 if __name__ == "__main__":
-    launch(train, "train")
+    in_job()
+    launch(train, "train", sweep)

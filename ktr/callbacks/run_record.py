@@ -14,7 +14,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 PACKAGES = (
@@ -52,6 +51,8 @@ def start_run(run_dir: Path, config: DictConfig, seed: int, resume: bool = False
 
 def collect_record(seed: int, argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Versions, machine, git state, seed, command line and start time, as plain JSON values."""
+    import torch  # not above: what only reads records starts without it
+
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": seed,

@@ -1,6 +1,6 @@
 """How fast a run goes: questions and tokens per second of each step, and of the whole run."""
 
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -10,16 +10,18 @@ class Throughput(Callback):
     """Logs ``train/questions_per_second``, ``train/tokens_per_second`` and ``train/step_seconds``.
 
     Tokens are completion tokens. A step's time runs from its start to its end: rollouts, scoring, backward and update,
-    without validation and checkpoints. Where the step's outputs hold ``seconds``, a mapping from a part of the step to
-    its time, each part is logged as ``time/{part}_seconds``, and ``rollout`` as ``rollout/tokens_per_second`` too.
-    Counts are of one process. ``questions_per_second`` and ``tokens_per_second`` are means over the steps so far.
+    without validation and checkpoints. ``train/cpu_seconds`` is its processor time, of all threads of this process: on
+    a shared machine it says more than the clock. Where the step's outputs hold ``seconds``, a mapping from a part of
+    the step to its time, each part is logged as ``time/{part}_seconds``, and ``rollout`` as
+    ``rollout/tokens_per_second`` too. Counts are of one process. ``questions_per_second`` and ``tokens_per_second`` are
+    means over the steps so far.
     """
 
     def __init__(self) -> None:
         self.num_questions = 0
         self.num_tokens = 0
         self.seconds = 0.0
-        self._started = 0.0
+        self._started = self._started_cpu = 0.0
 
     @property
     def questions_per_second(self) -> float:
@@ -30,7 +32,7 @@ class Throughput(Callback):
         return self.num_tokens / self.seconds if self.seconds else 0.0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        self._started = perf_counter()
+        self._started, self._started_cpu = perf_counter(), process_time()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -44,6 +46,7 @@ class Throughput(Callback):
             "train/questions_per_second": questions / seconds,
             "train/tokens_per_second": tokens / seconds,
             "train/step_seconds": seconds,
+            "train/cpu_seconds": process_time() - self._started_cpu,
         }
         parts = outputs.get("seconds", {})
         metrics |= {f"time/{part}_seconds": value for part, value in parts.items()}

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from ktr.analysis.attribution_summary import attribution_summary
 from ktr.analysis.token_records import Record, append_records
-from ktr.callbacks.progress import ProgressLine
+from ktr.callbacks.progress_line import ProgressLine
 from ktr.callbacks.run_record import start_run, write_summary
 from ktr.data.datamodule import QuestionDataModule
 from ktr.evaluation.accuracy import AccuracyMeter, verdict

@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader
 from ktr.analysis.step_table import read_columns
 from ktr.analysis.token_records import read_records
 from ktr.callbacks.metrics_csv import MetricsCSV
-from ktr.callbacks.progress import ProgressLine, TrainingProgress, track
+from ktr.callbacks.progress import TrainingProgress
+from ktr.callbacks.progress_line import ProgressLine, track
 from ktr.callbacks.rollout_log import RolloutLog
 from ktr.callbacks.throughput import Throughput
 from ktr.callbacks.token_statistics import TokenStatistics, token_statistics

@@ -1,0 +1,45 @@
+"""What decides a run's result: the values of its config.yaml, without those that only say where and how it is shown.
+
+Two runs with equal settings, of one commit, are one run: a sweep may take the one for the other, and a table may
+compare two rows that differ in nothing but what the rows are about.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+# Top-level keys that cannot change a result: names, places, observers. `table` is about the row, not about the run.
+NOT_SETTINGS = frozenset({"name", "resume", "paths", "logger", "callbacks", "labels", "table", "hydra"})
+# Folders whose place is the machine's affair: a value below one of them is compared from there on.
+_PLACES = ("run_dir", "cache", "models", "data", "runs")
+
+
+def settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a resolved config, by dotted key; a list is one value.
+
+    Paths below the folders of ``config["paths"]`` start with ``<run_dir>``, ``<cache>``, ``<models>``, ``<data>`` or
+    ``<runs>``, so that runs of different machines or folders compare equal.
+    """
+    paths = config.get("paths", {})
+    places = {str(paths[name]): f"<{name}>" for name in _PLACES if paths.get(name)}
+    return dict(_leaves({key: value for key, value in config.items() if key not in NOT_SETTINGS}, "", places))
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The keys in which two ``settings`` differ, with both values; None stands for a key that is not there."""
+    keys = dict.fromkeys([*one, *other])
+    return {key: (one.get(key), other.get(key)) for key in keys if one.get(key) != other.get(key)}
+
+
+def _leaves(node: Any, at: str, places: Mapping[str, str]) -> list[tuple[str, Any]]:
+    if isinstance(node, Mapping):
+        return [
+            leaf for key, child in node.items() for leaf in _leaves(child, f"{at}.{key}" if at else str(key), places)
+        ]
+    return [(at, _placed(node, places) if isinstance(node, str) else node)]
+
+
+def _placed(value: str, places: Mapping[str, str]) -> str:
+    for place, name in places.items():
+        if value == place or value.startswith(f"{place}/"):
+            return name + value[len(place) :]
+    return value

@@ -1,0 +1,53 @@
+"""How far a sweep is, read from the folders of its jobs, wherever a launcher runs them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Event, Thread
+from types import TracebackType
+
+from omegaconf import DictConfig
+
+from ktr.callbacks.progress_line import ProgressLine
+from ktr.table_rows import is_finished
+
+_SECONDS_BETWEEN_LOOKS = 5.0
+
+
+class SweepProgress:
+    """A line on stderr while the context is open: updates done of all jobs, time left, jobs finished."""
+
+    def __init__(self, jobs: Sequence[DictConfig], seconds_between_lines: float = 60.0) -> None:
+        self.folders = [Path(job.paths.run_dir) for job in jobs]
+        self.max_steps = [int(job.trainer.max_steps) for job in jobs]
+        self.seconds_between_lines = seconds_between_lines
+        self._ended = Event()
+        self._watcher = Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "SweepProgress":
+        self._watcher.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._watcher.join()
+
+    def num_updates(self) -> int:
+        """Updates of all jobs so far; those of a finished job count as planned."""
+        return sum(
+            planned if is_finished(folder) else min(_num_rows(folder / "timings.csv"), planned)
+            for folder, planned in zip(self.folders, self.max_steps)
+        )
+
+    def _watch(self) -> None:
+        done = self.num_updates()
+        with ProgressLine("sweep", sum(self.max_steps), done, seconds_between_lines=self.seconds_between_lines) as line:
+            while not self._ended.wait(_SECONDS_BETWEEN_LOOKS):
+                now = self.num_updates()
+                num_finished = sum(map(is_finished, self.folders))
+                line.advance(now - line.done, detail=f"{num_finished} of {len(self.folders)} runs finished")
+
+
+def _num_rows(table: Path) -> int:
+    return max(0, table.read_bytes().count(b"\n") - 1) if table.exists() else 0

@@ -1,0 +1,50 @@
+"""A row that another table has already: equal settings at one clean commit are one run, so its files are copied."""
+
+import os
+import shutil
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from ktr.callbacks.run_record import git_state, read_json, write_json
+from ktr.table_rows import written_settings
+
+# What a report of the row needs. The policy and its checkpoints stay where they were trained.
+_COPIED = ("start.json", "metrics.csv", "timings.csv", "rollouts.jsonl", "skips.jsonl", "attribution.jsonl")
+
+
+def find_twin(config: DictConfig) -> Path | None:
+    """A finished run among all tables below ``paths.runs`` with the settings of ``config``, of this very commit.
+
+    None too where the code is not in git or has changes that are not committed: settings say nothing about those.
+    """
+    state = git_state(Path(__file__).parent)
+    if state is None or state["dirty"]:
+        return None
+    wanted = written_settings(config)
+    for summary in sorted(Path(config.paths.runs, "table").glob("*/*/summary.json")):
+        folder = summary.parent
+        if not (folder / "policy").exists() or read_json(folder / "record.json")["git"] != state:
+            continue
+        if written_settings(OmegaConf.load(folder / "config.yaml")) == wanted:
+            return folder
+    return None
+
+
+def copy_twin(config: DictConfig) -> bool:
+    """Give the run's folder the record, metrics and summary of its twin, under its own name; False if it has none.
+
+    record.json names the twin under ``copied_from``. The summary is written last: with it the row is finished.
+    """
+    run_dir, twin = Path(config.paths.run_dir), find_twin(config)
+    if twin is None:
+        return False
+    for name in _COPIED:
+        if (twin / name).exists():
+            shutil.copyfile(twin / name, run_dir / name)
+    (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
+    record = read_json(twin / "record.json") | {"copied_from": os.path.relpath(twin, config.paths.runs)}
+    write_json(run_dir / "record.json", record)
+    labels = {"name": config.name, "algorithm": config.labels.algorithm}
+    write_json(run_dir / "summary.json", read_json(twin / "summary.json") | labels)
+    return True
