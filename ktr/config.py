@@ -28,7 +28,7 @@ from ktr.config_keys import check_nodes, check_override, nearest
 from ktr.errors import ConfigError, KtrError, MissingData, MissingExtra, MissingModel
 from ktr.naming import register_resolvers
 from ktr.schemas import register_schemas
-from ktr.table_rows import check_row, row_overrides
+from ktr.table_rows import check_row, check_row_is_whole, row_overrides
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 HOW_TO_GET = {
@@ -160,13 +160,14 @@ def _jobs(config_name: str, overrides: list[str], multirun: bool) -> tuple[list[
         fixed = [override for override in parsed if not override.is_sweep_override()]
         _check_keys(config_name, fixed)
         composed = _compose(config_name, [override.input_line or "" for override in fixed])
+    table = composed.get("table")
     if not multirun and str(composed.hydra.mode) != "RunMode.MULTIRUN":
+        if table is not None:
+            check_row_is_whole(table.rows, overrides)
         return [overrides], False
     swept = [f"{key}={value}" for key, value in (composed.hydra.sweeper.params or {}).items()]
     (batch,) = BasicSweeper.split_arguments(_parse([*swept, *overrides]), None)
-    if composed.get("table") is not None:
-        batch = [row_overrides(composed.table.rows, job) for job in batch]
-    return batch, True
+    return [row_overrides(table.rows, job) for job in batch] if table is not None else batch, True
 
 
 def _check_choices(config_name: str, overrides: Sequence[Override]) -> None:

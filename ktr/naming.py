@@ -49,7 +49,7 @@ def run_name(program: str, *, _root_: DictConfig) -> str:
     else:
         parts = [program]
     parts += [f"{_root_.video.num_frames}f", f"s{_root_.seed}"]
-    keys = [_key(override) for override in hydra.overrides.task]
+    keys = [override_key(override) for override in hydra.overrides.task]
     described = [_described(override, choices, keys) for override in sorted(hydra.overrides.task)]
     name = "-".join(parts + [text for text in described if text])
     return name if len(name) <= MAX_LENGTH else f"{name[: MAX_LENGTH - 9]}-{crc32(name.encode()):08x}"
@@ -90,8 +90,7 @@ def run_folder(runs: str, name: str, resume: bool, *, _root_: DictConfig) -> str
         return os.path.relpath(hydra.runtime.output_dir, runs)
     if _root_.get("table") is not None:
         return str(Path("table", _root_.table.name, name))
-    experiment = hydra.runtime.choices.get("experiment")
-    base = Path(experiment, name) if experiment else Path(name)
+    base = Path(*_experiments(hydra), name)
     folder, number = base, 1
     while (Path(runs) / folder / ("summary.json" if resume else "")).exists():
         number += 1
@@ -109,13 +108,20 @@ def _hydra(root: DictConfig) -> Any:
     return hydra
 
 
-def _key(override: str) -> str:
+def _experiments(hydra: Any) -> list[str]:
+    """The experiments of the command line as one folder, [] without any; Hydra's choices leave out a list of them."""
+    chosen = [text.partition("=")[2] for text in hydra.overrides.task if override_key(text) == "experiment"]
+    return ["+".join(name.strip() for name in text.strip("[]").split(",")) for text in chosen]
+
+
+def override_key(override: str) -> str:
+    """``+trainer.max_steps=3`` → ``trainer.max_steps``."""
     return override.lstrip("+~").partition("=")[0].partition("@")[0]
 
 
 def _described(override: str, choices: DictConfig, keys: Sequence[str]) -> str:
     """What an override adds to the name: ``trainer.max_steps=2`` → max_steps_2, ``trainer=ddp`` → ddp."""
-    key, value = _key(override), override.partition("=")[2]
+    key, value = override_key(override), override.partition("=")[2]
     if key.split(".")[0] in NOT_PART_OF_IT or key in IN_THE_NAME:
         return ""
     leaf = key.rpartition(".")[2]

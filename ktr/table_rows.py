@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ktr.analysis.run_settings import differences, settings
 from ktr.errors import ConfigError
+from ktr.naming import override_key
 
 _ROW = "table.row"
 _SHOWN = 3  # differences that a message names
@@ -22,21 +23,28 @@ def row_overrides(rows: Mapping[str, Sequence[str]], overrides: Sequence[str]) -
 
     Raises ConfigError where there is no such row, and where the command line sets what the row is about.
     """
-    given = {key_of(override): override.partition("=")[2] for override in overrides}
-    row = given.get(_ROW)
-    if row is None or row == "null":
-        raise ConfigError(f"{_ROW} has no value: run the table as a sweep, or give {_ROW}=… ({', '.join(rows)})")
-    if row not in rows:
-        raise ConfigError(f"{_ROW}={row}: no such row; choose from {', '.join(rows)}")
+    given = {override_key(override): override.partition("=")[2] for override in overrides}
+    row = _row(rows, given)
     for override in rows[row]:
-        if (key := key_of(override)) in given:
+        if (key := override_key(override)) in given:
             raise ConfigError(f"{key}={given[key]}: the rows of this table differ in {key}; row {row} sets {override}")
     return [*overrides, *rows[row]]
 
 
-def key_of(override: str) -> str:
-    """``+trainer.max_steps=3`` → ``trainer.max_steps``."""
-    return override.lstrip("+~").partition("=")[0].partition("@")[0]
+def check_row_is_whole(rows: Mapping[str, Sequence[str]], overrides: Sequence[str]) -> None:
+    """Raise ConfigError where the command line of a single run names a row and lacks what the row stands for."""
+    row = _row(rows, {override_key(override): override.partition("=")[2] for override in overrides})
+    if lacking := [override for override in rows[row] if override not in overrides]:
+        raise ConfigError(f"{_ROW}={row} stands for {' '.join(lacking)}: give that too, or leave out hydra.mode=RUN")
+
+
+def _row(rows: Mapping[str, Sequence[str]], given: Mapping[str, str]) -> str:
+    row = given.get(_ROW, "null")
+    if row == "null":
+        raise ConfigError(f"{_ROW} has no value: run the table as a sweep, or give {_ROW}=… ({', '.join(rows)})")
+    if row not in rows:
+        raise ConfigError(f"{_ROW}={row}: no such row; choose from {', '.join(rows)}")
+    return row
 
 
 def is_finished(run_dir: Path) -> bool:
@@ -59,7 +67,8 @@ def check_row(config: DictConfig) -> None:
     was, now = written_settings(OmegaConf.load(written)), written_settings(config)
     if not (changed := differences(was, now)):
         return
-    named = [f"{key} was {old}, now {new}" for key, (old, new) in list(changed.items())[:_SHOWN]]
+    shortest = sorted(changed.items(), key=lambda item: item[0].count("."))  # the rest often only repeats these
+    named = [f"{key} was {old}, now {new}" for key, (old, new) in shortest[:_SHOWN]]
     more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
     raise ConfigError(
         f"{written.parent} holds this row with other settings ({'; '.join(named)}{more}): "

@@ -1,0 +1,99 @@
+"""Tables are sweeps whose rows compose and instantiate, embedded and at 7B, and the rows are those of the paper."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from ktr.config import CONF, check_command_line
+from ktr.errors import ConfigError
+
+TABLES = sorted(file.stem for file in (CONF / "experiment" / "table").glob("*.yaml"))
+PARTS = ("attribution", "selection", "reward", "advantage", "loss", "sampling", "optimizer")
+NAMES = {"main", "rl_methods", "signals", "frames", "ratio", "weighting", "distance", "perturbation"}
+
+
+def jobs(table: str, *overrides: str):
+    return check_command_line("train", [f"+experiment={table}", *overrides, "--cfg", "job"])
+
+
+def test_every_table_of_the_paper_is_there():
+    assert set(TABLES) == NAMES
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_row_of_a_table_composes_and_instantiates(name: str):
+    rows = jobs(f"table/{name}", "seed=1", "data=shapes", "model=shapes_tiny")
+    table = rows[0].table
+    assert table.name == name and table.baseline in table.rows
+    assert [row.table.row for row in rows] == list(table.rows)
+    assert [row.paths.folder for row in rows] == [f"table/{name}/{row}-s1" for row in table.rows]
+    for row in rows:
+        for part in PARTS:
+            instantiate(row[part])
+        if row.data.get("transform"):
+            assert instantiate(row.data.transform).probability == 0  # all rows have the same questions
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_same_file_is_the_table_at_7b(name: str):
+    last = list(OmegaConf.load(CONF / "experiment" / "table" / f"{name}.yaml").table.rows)[-1]
+    (row,) = jobs(f"[paper,table/{name}]", f"table.row={last}", "seed=0")
+    assert row.model.path.endswith("Qwen2.5-VL-7B-COT-SFT") and row.encoder.max_prompt_tokens == 16384
+    assert row.trainer.max_steps == 2115 and row.paths.folder == f"table/{name}/{last}-s0"
+
+
+def test_seeds_are_outside_rows_and_three_by_default():
+    three = jobs("table/rl_methods")
+    assert [(job.seed, job.table.row) for job in three] == [
+        (seed, row) for seed in (0, 1, 2) for row in ("grpo", "t_grpo", "tw_grpo", "video_ktr")
+    ]
+    assert len(jobs("table/rl_methods", "seed=0,1,2,3,4")) == 20
+
+
+def test_a_part_of_a_table_is_chosen_by_row_and_seed():
+    (job,) = jobs("table/signals", "table.row=e", "seed=4")
+    assert set(job.attribution.signals) == {"entropy"} and job.name == "e-s4"
+
+
+def test_a_row_is_what_its_name_says():
+    rows = {job.table.row: job for job in jobs("table/ratio", "seed=0")}
+    assert all(job.selection.ratio == float(row) for row, job in rows.items() if row != "grpo")
+    for job in jobs("table/distance", "seed=0")[1:]:
+        assert {signal.get("distance", job.table.row) for signal in job.attribution.signals.values()} == {job.table.row}
+    frames = jobs("table/frames", "seed=0")
+    assert [job.data.train.world.num_frames for job in frames] == [16, 32, 64] * 2
+
+
+def test_a_slip_in_a_row_is_named():
+    with pytest.raises(ConfigError, match=r"table\.row=x: no such row; choose from grpo, e, v, t"):
+        jobs("table/signals", "table.row=x", "seed=0")
+
+
+def test_what_the_rows_differ_in_cannot_be_set_for_all():
+    with pytest.raises(ConfigError, match=r"video\.num_frames=8: the rows of this table differ in video\.num_frames"):
+        jobs("table/frames", "video.num_frames=8")
+
+
+def test_a_table_that_is_no_sweep_asks_for_its_row():
+    with pytest.raises(ConfigError, match=r"table\.row has no value: .*grpo, e, v, t"):
+        jobs("table/signals", "hydra.mode=RUN")
+    with pytest.raises(ConfigError, match=r"table\.row=e stands for attribution=e: give that too"):
+        jobs("table/signals", "hydra.mode=RUN", "table.row=e")
+    (job,) = jobs("table/signals", "hydra.mode=RUN", "table.row=e", "attribution=e")
+    assert job.name == "e-s0"
+
+
+def test_a_folder_with_other_settings_is_refused_and_with_the_same_is_gone_on_with(tmp_path: Path):
+    arguments = ["+experiment=table/signals", "table.row=e", "seed=0", f"paths.runs={tmp_path}"]
+    (job,) = check_command_line("train", arguments)
+    folder = Path(job.paths.run_dir)
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(job, resolve=True))
+    (folder / "summary.json").write_text(json.dumps({}))
+    (again,) = check_command_line("train", [*arguments, "logger=tensorboard"])
+    assert again.paths.run_dir == job.paths.run_dir  # finished or not, a row has one folder
+    with pytest.raises(ConfigError, match=rf"{folder} holds .* \(.*trainer\.max_steps was 120, now 60.*paths\.runs="):
+        check_command_line("train", [*arguments, "trainer.max_steps=60"])
