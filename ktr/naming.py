@@ -32,6 +32,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
     OmegaConf.register_new_resolver("chosen", chosen, replace=True)
     OmegaConf.register_new_resolver("table_rows", table_rows, replace=True)
+    OmegaConf.register_new_resolver("table_seeds", table_seeds, replace=True)
     OmegaConf.register_new_resolver("rows_at_once", lambda accelerator: -1 if accelerator == "cpu" else 1, replace=True)
     OmegaConf.register_new_resolver("user_cache", lambda: str(user_cache_path("ktr")), replace=True)
     OmegaConf.register_new_resolver("total", lambda *terms: sum(terms), replace=True)
@@ -63,6 +64,11 @@ def chosen(group: str, *, _root_: DictConfig) -> str:
 def table_rows(*, _root_: DictConfig) -> str:
     """The rows of the table that this sweep is, as the values of a sweep over them."""
     return ",".join(_root_.table.rows)
+
+
+def table_seeds(*, _root_: DictConfig) -> str:
+    """The seeds of the table that this sweep is, likewise."""
+    return ",".join(map(str, _root_.table.seeds))
 
 
 def no_wandb_key() -> bool:

@@ -45,13 +45,14 @@ class Table:
     """A table of the paper as a sweep: conf/experiment/table/*.yaml.
 
     ``rows`` maps a row, by its key in the published results, to the overrides that make it. ``row`` is the one that a
-    single run is, and ``baseline`` the one that the others are compared with.
+    single run is, and ``baseline`` the one that the others are compared with. Each row is run with each of ``seeds``.
     """
 
     name: str = MISSING
     title: str = MISSING
     baseline: str = MISSING
     rows: dict[str, list[str]] = field(default_factory=dict)
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     row: str | None = None
 
 

@@ -38,18 +38,24 @@ def train(config: DictConfig) -> None:
 
 @contextmanager
 def sweep(jobs: Sequence[DictConfig]) -> Iterator[None]:
-    """While the jobs run, say how far they are."""
+    """While the jobs run, say how far they are; after them, also where some failed, print the table that they make."""
+    from ktr.analysis.tables.files import report_tables
     from ktr.sweep.progress import SweepProgress
 
     begin_sweep()
     _one_thread(jobs[0])
-    with SweepProgress(jobs):
-        yield
+    try:
+        with SweepProgress(jobs):
+            yield
+    finally:
+        if jobs[0].get("table") is not None:
+            text, written = report_tables(Path(jobs[0].paths.run_dir).parent)
+            sys.stdout.write(f"{text}\n{written[-1]}\n")
 
 
 def _one_thread(config: DictConfig) -> None:
-    """Rows of a table on a CPU take one thread each, unless told otherwise: their sums then don't depend on the machine's
-    number of cores, and side by side they are faster than one after the other with many threads."""
+    """Rows of a table on a CPU take one thread each, unless told otherwise: then their sums don't depend on the number
+    of cores, and side by side they are faster than one after the other with all threads."""
     if config.get("table") is not None and config.trainer.accelerator == "cpu":
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 

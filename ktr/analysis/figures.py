@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from itertools import cycle
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -12,31 +11,11 @@ from matplotlib.figure import Figure
 
 from ktr.analysis import palette
 from ktr.analysis.attribution_summary import attribution_summary, exclusive_fractions
+from ktr.analysis.figure_style import STYLE, WIDTH
 from ktr.analysis.run_folder import RunFolder
 from ktr.analysis.statistics import smooth
 
-STYLE: Any = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.edgecolor": palette.MUTED,
-    "axes.labelcolor": palette.MUTED,
-    "axes.titlecolor": palette.INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": palette.GRID,
-    "xtick.color": palette.MUTED,
-    "ytick.color": palette.MUTED,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "savefig.dpi": 160,
-}
 LINES = ("#1d8a6e", "#4c5f8a", "#a9b4c0", "#c2703d")
-WIDTH = 9.6  # inches: the width of the report's column
 
 
 def write_figures(run: RunFolder) -> dict[str, Path]:

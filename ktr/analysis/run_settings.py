@@ -5,10 +5,12 @@ compare two rows that differ in nothing but what the rows are about.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 # Top-level keys that cannot change a result: names, places, observers. `table` is about the row, not about the run.
 NOT_SETTINGS = frozenset({"name", "resume", "paths", "logger", "callbacks", "labels", "table", "hydra"})
+_PACKAGE = Path(__file__).parent.parent
 # Folders whose place is the machine's affair: a value below one of them is compared from there on.
 _PLACES = ("run_dir", "cache", "models", "data", "runs")
 
@@ -17,7 +19,8 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a resolved config, by dotted key; a list is one value.
 
     Paths below the folders of ``config["paths"]`` start with ``<run_dir>``, ``<cache>``, ``<models>``, ``<data>`` or
-    ``<runs>``, so that runs of different machines or folders compare equal.
+    ``<runs>``, those of files that ktr ships with ``<ktr>``, so that runs of different machines, checkouts or folders
+    compare equal.
     """
     paths = config.get("paths", {})
     places = {str(paths[name]): f"<{name}>" for name in _PLACES if paths.get(name)}
@@ -42,4 +45,5 @@ def _placed(value: str, places: Mapping[str, str]) -> str:
     for place, name in places.items():
         if value == place or value.startswith(f"{place}/"):
             return name + value[len(place) :]
-    return value
+    _, found, shipped = value.rpartition("/ktr/")
+    return f"<ktr>/{shipped}" if found and (_PACKAGE / shipped).exists() else value

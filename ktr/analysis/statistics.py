@@ -1,6 +1,8 @@
-"""Statistics of a run: intervals of proportions, AUROC of scores, smoothing of curves. Pure functions."""
+"""Statistics of runs: intervals of proportions and of means, AUROC of scores, smoothing of curves. Pure functions."""
 
-from math import sqrt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import atan, cos, fsum, pi, sin, sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -24,6 +26,57 @@ def wilson_interval(successes: float | int, n: int, confidence: float = 0.95) ->
     half = z / scale * sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
     # The ends at 0 and n successes are exactly 0 and 1; rounding would leave 1e-17.
     return max(0.0, center - half) if successes > 0 else 0.0, min(1.0, center + half) if successes < n else 1.0
+
+
+@dataclass(frozen=True)
+class MeanInterval:
+    """A mean of ``n`` values and half the width of its interval; None where one value has no spread to judge by."""
+
+    mean: float
+    half_width: float | None
+    n: int
+
+
+def mean_interval(values: Sequence[float], confidence: float = 0.95) -> MeanInterval:
+    """Mean of ``values`` and Student's interval, t(n - 1) · s / √n (Student 1908). Raises ValueError for no value."""
+    n = len(values)
+    if n == 0:
+        raise ValueError("a mean of no values")
+    if n == 1:
+        return MeanInterval(values[0], None, 1)
+    mean = fsum(values) / n
+    deviation = sqrt(fsum((value - mean) ** 2 for value in values) / (n - 1))
+    return MeanInterval(mean, t_quantile(n - 1, confidence) * deviation / sqrt(n), n)
+
+
+def paired_difference(
+    values: Mapping[int, float], baseline: Mapping[int, float], confidence: float = 0.95
+) -> MeanInterval | None:
+    """Mean of ``values - baseline`` over the keys (seeds) in common, with Student's interval; None without any."""
+    seeds = sorted(values.keys() & baseline.keys())
+    return mean_interval([values[seed] - baseline[seed] for seed in seeds], confidence) if seeds else None
+
+
+def t_quantile(df: int, confidence: float = 0.95) -> float:
+    """The t with P(|T| ≤ t) = ``confidence`` for Student's T of ``df`` degrees of freedom: 4.303 for 2 and 0.95."""
+    low, high = 0.0, 1.0
+    while _t_within(high, df) < confidence:
+        high *= 2
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _t_within(middle, df) < confidence else (low, middle)
+    return high
+
+
+def _t_within(t: float, df: int) -> float:
+    """P(|T| ≤ t): the finite sums of Abramowitz and Stegun, 26.7.3 (odd ``df``) and 26.7.4 (even)."""
+    angle = atan(t / sqrt(df))
+    odd = df % 2
+    term, total = (cos(angle), 0.0) if odd else (1.0, 0.0)
+    for at in range(1 + odd, df, 2):
+        total += term
+        term *= cos(angle) ** 2 * at / (at + 1)
+    return 2 / pi * (angle + sin(angle) * total) if odd else sin(angle) * total
 
 
 def auroc(scores: ArrayLike, positive: ArrayLike) -> float | None:
