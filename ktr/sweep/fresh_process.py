@@ -37,7 +37,8 @@ def run_apart(config: DictConfig) -> None:
             return
         overrides = row_overrides(config.table.rows, overrides)
     kept = [override for override in hydra.overrides.hydra if not override.startswith(_OF_THE_SWEEP)]
-    arguments = ["--config-name", hydra.job.config_name, *overrides, *kept, "hydra.mode=RUN"]
+    other = [] if hydra.job.config_name == "train" else ["--config-name", hydra.job.config_name]
+    arguments = [*other, *overrides, *kept, "hydra.mode=RUN"]
     with (run_dir / CONSOLE).open("ab") as console:
         done = subprocess.run(
             [sys.executable, "-m", "ktr.train", *arguments],

@@ -29,19 +29,23 @@ class Progress:
     def seconds_per_update(self) -> float:
         return sum(self.seconds.values()) / len(self.seconds)
 
-    def last_accuracy(self, update: int) -> float | None:
-        """Mean training accuracy over the last ``WINDOW`` updates up to ``update``."""
-        values = [value for step, value in self.accuracy.items() if update - WINDOW < step <= update]
+    def mean_accuracy(self, update: int, window: int) -> float | None:
+        """Mean training accuracy over the last ``window`` updates up to ``update``."""
+        values = [value for step, value in self.accuracy.items() if update - window < step <= update]
         return sum(values) / len(values) if values else None
 
 
 @dataclass(frozen=True)
 class RowCost:
-    """``relative``: seconds per update over the baseline's. ``updates``: those that the cheapest row's compute buys."""
+    """``relative``: seconds per update over the baseline's. ``updates``: those that the cheapest row's compute buys.
+
+    ``whole_run``: training accuracy over all of the equal updates, which says how fast a row learns.
+    """
 
     seconds: MeanInterval | None
     relative: MeanInterval | None
     updates: int | None
+    whole_run: Cell
     equal_updates: Cell
     equal_compute: Cell
 
@@ -79,6 +83,7 @@ def read_cost(table: Table) -> Cost:
     learning = [row for row in means if any(run.accuracy for run in progress[row].values())]
     cheapest = min((means[row].mean for row in learning), default=0.0)
     affordable = {row: floor(updates * cheapest / means[row].mean + 1e-9) for row in learning}
+    whole_run = {row: _accuracies(by_seed, updates, updates) for row, by_seed in progress.items()}
     equal_updates = {row: _accuracies(by_seed, updates) for row, by_seed in progress.items()}
     equal_compute = {row: _accuracies(by_seed, affordable.get(row, 0)) for row, by_seed in progress.items()}
     baseline = table.source.baseline
@@ -89,14 +94,15 @@ def read_cost(table: Table) -> Cost:
             means.get(row),
             _relative(seconds[row], seconds.get(baseline, {})),
             affordable.get(row),
+            cell_of(whole_run[row], whole_run.get(baseline, {}) if compared else {}),
             cell_of(equal_updates[row], equal_updates.get(baseline, {}) if compared else {}),
             cell_of(equal_compute[row], equal_compute.get(baseline, {}) if compared else {}),
         )
     return Cost(clock, updates, rows, progress, tuple(_notes(runs, updates)))
 
 
-def _accuracies(by_seed: Mapping[int, Progress], update: int) -> dict[int, float]:
-    found = {seed: run.last_accuracy(update) for seed, run in by_seed.items()}
+def _accuracies(by_seed: Mapping[int, Progress], update: int, window: int = WINDOW) -> dict[int, float]:
+    found = {seed: run.mean_accuracy(update, window) for seed, run in by_seed.items()}
     return {seed: value for seed, value in found.items() if value is not None}
 
 

@@ -41,13 +41,14 @@ def rows_csv(table: Table) -> str:
 
 def cost_csv(cost: Cost) -> str:
     """One line for each row: seconds of an update, and training accuracies in percent."""
-    pairs = ("seconds_per_update", "relative", "equal_updates", "equal_updates_difference")
-    pairs += ("equal_compute", "equal_compute_difference")
+    pairs = ("seconds_per_update", "relative", "whole_run", "whole_run_difference", "equal_updates")
+    pairs += ("equal_updates_difference", "equal_compute", "equal_compute_difference")
     columns = ["row", "updates", "updates_at_equal_compute"]
     columns += [name + end for name in pairs for end in ("", "_half_width")]
     lines = []
     for row, spent in cost.rows.items():
-        cells = [spent.equal_updates.mean, spent.equal_updates.difference]
+        cells = [spent.whole_run.mean, spent.whole_run.difference]
+        cells += [spent.equal_updates.mean, spent.equal_updates.difference]
         cells += [spent.equal_compute.mean, spent.equal_compute.difference]
         numbers = [text for cell in (spent.seconds, spent.relative) for text in _interval(cell, scale=1)[:2]]
         numbers += [text for cell in cells for text in _interval(cell)[:2]]

@@ -54,14 +54,11 @@ class Table:
 
     @property
     def unfinished(self) -> list[str]:
-        """A sentence for each planned row that lacks seeds, naming them."""
-        seeds = self.source.seeds
-        missing = {row.name: [seed for seed in seeds if seed not in row.seeds] for row in self.rows if row.planned}
-        return [
-            f"Not finished: {row}, {'seed' if len(lacking) == 1 else 'seeds'} {', '.join(map(str, lacking))}."
-            for row, lacking in missing.items()
-            if lacking
-        ]
+        """A sentence for each seed that planned rows lack, naming them."""
+        lacking = {
+            seed: [row.name for row in self.rows if row.planned and seed not in row.seeds] for seed in self.source.seeds
+        }
+        return [f"Not finished at seed {seed}: {', '.join(rows)}." for seed, rows in lacking.items() if rows]
 
 
 def read_table(source: TableRuns) -> Table:

@@ -23,6 +23,8 @@ def test_equal_compute_gives_a_dearer_row_fewer_updates(tmp_path):
     assert cost.updates == 60 and cost.clock == CPU
     assert (cost.rows["grpo"].updates, cost.rows["vet"].updates) == (60, 40)
     assert cost.rows["vet"].relative.mean == 1.5 and cost.rows["vet"].seconds.mean == 3.0
+    # the mean of updates 1 to 60 is 0.305 too
+    assert cost.rows["vet"].whole_run.by_seed == {0: pytest.approx(0.305)}
     # the mean of updates 41 to 60 is 0.505, that of 21 to 40 is 0.305
     assert cost.rows["vet"].equal_updates.by_seed == {0: pytest.approx(0.505)}
     assert cost.rows["vet"].equal_compute.by_seed == {0: pytest.approx(0.305)}

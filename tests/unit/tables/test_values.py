@@ -73,7 +73,11 @@ def test_seeds_that_are_missing_are_named_and_no_row_is_dropped(tmp_path):
     write_table(tmp_path, {"grpo": (0.5, 0.6, 0.7), "vet": (0.6,)}, rows=rows)
     write_run(tmp_path, "vet", 2, rows=rows, finished=False)
     table = table_of(tmp_path)
-    assert table.unfinished == ["Not finished: vet, seeds 1, 2.", "Not finished: e, seeds 0, 1, 2."]
+    assert table.unfinished == [
+        "Not finished at seed 0: e.",
+        "Not finished at seed 1: vet, e.",
+        "Not finished at seed 2: vet, e.",
+    ]
     assert [row[1:4] for row in results_grid(table).rows] == [
         ["3", "600", "60.0 ± 24.8"],
         ["1 of 3", "600", "60.0"],
