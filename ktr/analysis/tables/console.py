@@ -24,7 +24,7 @@ def table_console(table: Table, cost: Cost) -> str:
     _print(console, results_grid(table))
     for note in results_notes(table):
         console.print(f"- {note}")
-    if cost.rows:
+    if cost.updates:
         console.print("\nCost", style="bold")
         _print(console, cost_grid(table, cost))
         for note in cost_notes(cost):

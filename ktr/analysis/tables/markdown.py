@@ -23,7 +23,7 @@ def table_markdown(table: Table, cost: Cost, figures: Mapping[str, Path]) -> str
     parts += ["\n".join(f"> **Warning:** {warning}  " for warning in table.comparison.warnings)]
     parts += [grid_markdown(results_grid(table)), "\n".join(f"- {note}" for note in results_notes(table))]
     parts += [MADE, grid_markdown(made_grid(table))]
-    if cost.rows:
+    if cost.updates:
         parts += [COST, grid_markdown(cost_grid(table, cost)), "\n".join(f"- {note}" for note in cost_notes(cost))]
     parts += [f"![{figure}]({path.parent.name}/{path.name})" for figure, path in figures.items()]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -12,7 +12,7 @@ from ktr.errors import ConfigError
 
 TABLES = sorted(file.stem for file in (CONF / "experiment" / "table").glob("*.yaml"))
 PARTS = ("attribution", "selection", "reward", "advantage", "loss", "sampling", "optimizer")
-NAMES = {"main", "rl_methods", "signals", "frames", "ratio", "weighting", "distance", "perturbation"}
+NAMES = {"main", "rl_methods", "signals", "frames", "ratio", "weighting", "distance", "perturbation", "controls"}
 
 
 def jobs(table: str, *overrides: str):

@@ -104,7 +104,7 @@ def test_a_table_that_is_not_finished_is_no_failure_and_says_so(tmp_path, capsys
     write_run(tmp_path, "grpo", finished=False)
     assert main(["tables", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert "Not finished at seed 0: grpo." in out and "— (0 of 1 seeds)" in out
+    assert "Not finished at seed 0: grpo" in out and "— (0 of 1 seeds)" in out
     assert out.splitlines()[-1] == str(tmp_path / "table.md")
 
 
