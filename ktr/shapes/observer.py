@@ -14,7 +14,8 @@ class Observer:
 
     Each rate is a probability: to stop watching after two events (``hasty``), to overlook one event (``overlook``), to
     misread one attribute of an event (``misread``), to answer with no reasoning, but then from the true scene
-    (``direct``), to put a filler phrase where one fits (``filler``).
+    (``direct``), to put a filler phrase where one fits (``filler``). ``prose`` is the number of sentences, which say
+    nothing, that it writes wherever one fits.
     """
 
     hasty: float = 0.6
@@ -22,6 +23,7 @@ class Observer:
     misread: float = 0.25
     direct: float = 0.2
     filler: float = 0.2
+    prose: int = 0
 
     def watch(self, scene: Scene, kind: str, rng: np.random.Generator) -> Scene:
         """What the observer believes to have seen. Temporal questions make it look at the whole video, the others at

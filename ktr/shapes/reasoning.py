@@ -3,7 +3,8 @@
 A derivation lists the events in order and notes where it meets what the question names ("first blue . second red here
 second . third white ."); then it concludes ("so here second third white ."). Each step copies what follows a key that
 stands right before it and is unique in the text: "here" is followed by an ordinal, an ordinal by its colour, a colour
-by its direction, so that a small model can learn every step. Prose stands between the steps, never inside one.
+by its direction, so that a small model can learn every step. Prose stands between the steps, never inside one; an
+observer may be so talkative that most of the text is prose (``ktr/shapes/prose.py``).
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from enum import StrEnum
 import numpy as np
 
 from ktr.shapes.observer import Observer
+from ktr.shapes.prose import prose
 from ktr.shapes.questions import APPEARANCE_KINDS, LETTERS, MAX_COUNT, Question, candidates
 from ktr.shapes.world import COLORS, DIRECTIONS, ORDINALS, Scene
 
@@ -51,10 +53,15 @@ def _maybe(phrases: Sequence[str], rate: float, rng: np.random.Generator) -> lis
     return words(str(rng.choice(phrases))) if rng.random() < rate else []
 
 
-def _list_events(question: Question, seen: Scene, filler: float, rng: np.random.Generator) -> list[Word]:
+def _pause(observer: Observer, rng: np.random.Generator) -> list[Word]:
+    """What the observer writes between two steps."""
+    return _maybe(FILLERS, observer.filler, rng) + words(prose(observer.prose, rng))
+
+
+def _list_events(question: Question, seen: Scene, observer: Observer, rng: np.random.Generator) -> list[Word]:
     trace, count, located = [], 0, question.kind not in LOCATED_KINDS
     for index, event in enumerate(seen):
-        trace += _maybe(FILLERS, filler, rng)
+        trace += _pause(observer, rng)
         # Every video has two events, so naming the first two is no decision; a third one may not exist.
         trace += words(ORDINALS[index], Role.DECISION if index >= 2 else Role.NOTHING)
         trace += words(event.color, Role.ORDER_MOTION)
@@ -121,12 +128,12 @@ def reason(question: Question, scene: Scene, observer: Observer, rng: np.random.
         asked, named = question.kind, "color" if question.kind == "shape" else "shape"
         event = next(event for event in seen if getattr(event, named) == question.target)
         answer = getattr(event, asked)
-        trace = _maybe(FILLERS, observer.filler, rng)
-        trace += words(str(rng.choice(SEARCHES)).format(question.target)) + _maybe(FILLERS, observer.filler, rng)
+        trace = _pause(observer, rng)
+        trace += words(str(rng.choice(SEARCHES)).format(question.target)) + _pause(observer, rng)
         trace += words(question.target) + words(answer, Role.APPEARANCE)
     else:
-        trace = _maybe(OPENERS, observer.filler, rng) + _list_events(question, seen, observer.filler, rng)
-        trace += _maybe(FILLERS, observer.filler, rng) + words(str(rng.choice(CLOSERS, p=CLOSER_SHARES)), Role.DECISION)
+        trace = _maybe(OPENERS, observer.filler, rng) + _list_events(question, seen, observer, rng)
+        trace += _pause(observer, rng) + words(str(rng.choice(CLOSERS, p=CLOSER_SHARES)), Role.DECISION)
         steps, answer = _conclude(question, seen, rng)
         trace += steps
     if question.options:

@@ -17,8 +17,9 @@ from ktr.shapes.tokenizer import (
     build_tokenizer,
 )
 
-# The shipped policy, which experiment=shapes_sft made.
+# The shipped policies, which experiment=shapes_sft and experiment=shapes_long_sft made.
 COLD_START = Path(__file__).with_name("cold_start")
+COLD_START_LONG = Path(__file__).with_name("cold_start_long")
 
 FRAME_SIZE = 56
 PATCH_SIZE, MERGE_SIZE, TEMPORAL_PATCH_SIZE = 14, 2, 2

@@ -1,5 +1,6 @@
 """Laws of the reasoning: it is sound, every word has a role, and the roles can be read off the text alone."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -14,6 +15,7 @@ from ktr.shapes.world import ORDINALS, WorldSettings
 
 WORLD = WorldSettings()
 NOISY = Observer(hasty=0.6, overlook=0.2, misread=0.4, direct=0.2, filler=0.4)
+TALKATIVE = replace(PERFECT, prose=1)
 
 
 @cache
@@ -76,9 +78,10 @@ def test_only_temporal_questions_have_words_of_order_and_only_the_others_words_o
         assert visual == {Role.ORDER_MOTION if example.question.kind in TEMPORAL_KINDS else Role.APPEARANCE}
 
 
-def test_each_step_copies_from_a_key_that_is_unique_before_it():
+@pytest.mark.parametrize("observer", [PERFECT, TALKATIVE], ids=["perfect", "talkative"])
+def test_each_step_copies_from_a_key_that_is_unique_before_it(observer):
     """Each ordinal describes one event, each colour stands once and "here" at most once, so a copy has one source."""
-    for example in examples(PERFECT):
+    for example in examples(observer):
         texts = [word.text for word in example.trace]
         roles = [word.role for word in example.trace]
         if example.question.kind in TEMPORAL_KINDS:

@@ -13,7 +13,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor  # isort: sk
 from ktr.rewards.answers import extract_answer
 from ktr.shapes.example import Mixture, draw_example
 from ktr.shapes.observer import Observer
-from ktr.shapes.tiny_model import COLD_START, build_model, save_untrained
+from ktr.shapes.tiny_model import COLD_START, COLD_START_LONG, build_model, save_untrained
 from ktr.shapes.tokenizer import TAGS, UNKNOWN, build_tokenizer
 from ktr.shapes.world import WorldSettings
 
@@ -78,7 +78,7 @@ def test_the_seed_alone_decides_the_weights():
 
 def folders(tmp_path: Path) -> list[Path]:
     save_untrained(tmp_path)
-    return [tmp_path, COLD_START]
+    return [tmp_path, COLD_START, COLD_START_LONG]
 
 
 def test_the_folders_load_with_from_pretrained_and_read_a_video(tmp_path):
@@ -96,8 +96,8 @@ def test_the_folders_load_with_from_pretrained_and_read_a_video(tmp_path):
         assert np.isfinite(model(**inputs).logits.detach().numpy()).all()
 
 
-def test_the_cold_start_is_small_and_of_this_vocabulary():
-    folder = COLD_START
+@pytest.mark.parametrize("folder", [COLD_START, COLD_START_LONG], ids=["short", "long"])
+def test_a_cold_start_is_small_and_of_this_vocabulary(folder):
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 4 * 1024**2
     assert {path.suffix for path in folder.iterdir()} <= {".json", ".jinja", ".safetensors"}
     assert AutoProcessor.from_pretrained(folder).tokenizer.get_vocab() == build_tokenizer().get_vocab()
