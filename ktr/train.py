@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import hydra
@@ -12,9 +12,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from ktr.config import CONF, launch
+from ktr.errors import KtrError
 from ktr.naming import FOLDER_OF_RANK_0
 from ktr.sweep.fresh_process import run_apart
 from ktr.sweep.lifetime import begin_sweep, in_job
+from ktr.sweep.progress import SweepProgress
 from ktr.sweep.run_lock import run_lock
 from ktr.sweep.twin import copy_twin
 
@@ -39,18 +41,24 @@ def train(config: DictConfig) -> None:
 @contextmanager
 def sweep(jobs: Sequence[DictConfig]) -> Iterator[None]:
     """While the jobs run, say how far they are; after them, also where some failed, print the table that they make."""
-    from ktr.analysis.tables.files import report_tables
-    from ktr.sweep.progress import SweepProgress
-
     begin_sweep()
     _one_thread(jobs[0])
     try:
         with SweepProgress(jobs):
             yield
-    finally:
-        if jobs[0].get("table") is not None:
-            text, written = report_tables(Path(jobs[0].paths.run_dir).parent)
-            sys.stdout.write(f"{text}\n{written[-1]}\n")
+    except KtrError:
+        with suppress(KtrError):  # what the table lacks is told by the failure of its rows
+            _print_table(jobs[0])
+        raise
+    _print_table(jobs[0])
+
+
+def _print_table(job: DictConfig) -> None:
+    if job.get("table") is not None:
+        from ktr.analysis.tables.files import report_tables  # draws figures: a single run starts without it
+
+        text, written = report_tables(Path(job.paths.run_dir).parent)
+        sys.stdout.write(f"{text}\n{written[-1]}\n")
 
 
 def _one_thread(config: DictConfig) -> None:

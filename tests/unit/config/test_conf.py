@@ -10,6 +10,7 @@ from ktr.config import CONF, check_command_line, compose, require_paths
 from ktr.errors import ConfigError, MissingData, MissingModel
 
 EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
+EMBEDDED = [name for name in EXPERIMENTS if "shapes" in name]
 REAL = [name for name in EXPERIMENTS if "shapes" not in name and name != "paper"]  # paper is what they share
 GROUPS = {
     folder.relative_to(CONF).as_posix(): sorted(file.stem for file in folder.glob("*.yaml"))
@@ -125,6 +126,19 @@ def test_a_real_experiment_has_the_released_settings_and_instantiates_shrunken(
     if name != "sft_32f":
         assert module.loss.needs_reference is (own["beta"] > 0)
     assert encoder.encode(data.train[0]).num_tokens > 0 and len(data.train) == 4
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_an_embedded_experiment_instantiates(name: str, tmp_path: Path):
+    from ktr.training.run import build_module
+
+    overrides = [f"paths.{folder}={tmp_path}" for folder in ("runs", "cache")]
+    overrides += [f"data.{part}.num_questions=2" for part in ("train", "validation")]
+    (config,) = check_command_line("train", [f"+experiment={name}", *overrides])
+    encoder, module = instantiate(config.encoder), build_module(config, instantiate(config.model))
+    data = instantiate(config.data, encode=encoder.encode)
+    assert module.demonstrations is not None and len(data.train) == len(data.validation) == 2
+    assert 0 < encoder.encode(data.train[0]).num_tokens <= config.encoder.max_prompt_tokens
 
 
 def test_a_missing_model_is_named_with_the_way_to_get_it(tmp_path: Path):

@@ -1,5 +1,6 @@
 """Tables are sweeps whose rows compose and instantiate, embedded and at 7B, and the rows are those of the paper."""
 
+import importlib
 import json
 from pathlib import Path
 
@@ -65,6 +66,27 @@ def test_a_row_is_what_its_name_says():
         assert {signal.get("distance", job.table.row) for signal in job.attribution.signals.values()} == {job.table.row}
     frames = jobs("table/frames", "seed=0")
     assert [job.data.train.world.num_frames for job in frames] == [16, 32, 64] * 2
+
+
+@pytest.mark.parametrize(("launcher", "scale", "expected"), [
+    ("parallel", "table/ratio", {"n_jobs": -1}),
+    ("parallel", "[paper,table/ratio]", {"n_jobs": 1}),  # a row takes all GPUs
+    ("slurm", "[paper,table/ratio]", {"gpus_per_node": 8, "nodes": 1}),
+])  # fmt: skip
+def test_launchers_are_chosen_by_config(launcher: str, scale: str, expected: dict):
+    from hydra import compose, initialize_config_dir
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose(
+            "train",
+            [f"+experiment={scale}", f"hydra/launcher={launcher}", "table.row=0.2"],
+            return_hydra_config=True,
+        )
+    for key, value in expected.items():
+        assert config.hydra.launcher[key] == value
+    module, _, name = config.hydra.launcher._target_.rpartition(".")
+    assert hasattr(importlib.import_module(module), name)
+    assert config.hydra.sweeper.params == {"seed": "0,1,2", "table.row": "grpo,0.1,0.2,0.3,0.4,0.5"}
 
 
 def test_a_slip_in_a_row_is_named():
