@@ -7,6 +7,7 @@ with one sentence that names the key and the nearest right one.
 import logging
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
@@ -55,6 +56,10 @@ def launch(
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra's short tracebacks hide where a job failed
     try:
         jobs, swept = _checked(config_name, sys.argv[1:])
+        options = get_args_parser().parse_args(sys.argv[1:])
+        if swept and options.cfg:  # Hydra prints the config of a single job, and refuses a sweep
+            sys.stdout.write(_configs(jobs, options))
+            return
     except KtrError as error:
         sys.exit(_report(config_name, error, 2))
     try:
@@ -89,12 +94,25 @@ def _checked(config_name: str, arguments: Sequence[str]) -> tuple[list[DictConfi
     jobs = [compose(name, job) for job in overrides]
     _check_folders(jobs)
     if options.cfg:
-        return jobs, False
+        return jobs, swept
     for job in jobs:
         check_row(job)
         require_paths(job)
         require_extras(job)
     return jobs, swept
+
+
+def _configs(jobs: Sequence[DictConfig], options: Namespace) -> str:
+    """What ``--cfg job`` prints of a sweep: a YAML document for each job, ``--package`` of it, ``--resolve``d."""
+    if options.cfg != "job":
+        raise ConfigError(f"--cfg {options.cfg}: of a sweep only --cfg job can be printed")
+    documents = []
+    for job in jobs:
+        part = OmegaConf.select(job, options.package) if options.package else job
+        if part is None:
+            raise ConfigError(f"--package {options.package}: {job.name} has no such key")
+        documents.append(f"# {job.paths.folder}\n{OmegaConf.to_yaml(part, resolve=options.resolve)}")
+    return "---\n".join(documents)
 
 
 def compose(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:

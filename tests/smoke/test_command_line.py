@@ -60,6 +60,28 @@ def test_the_config_of_the_paper_s_run_prints_resolved(tmp_path: Path):
     assert config["video"]["num_frames"] == 64 and config["name"] == "video_ktr-vet-64f-s0"
 
 
+def test_a_sweep_prints_the_config_of_each_job(tmp_path: Path):
+    methods = ["grpo", "t_grpo", "tw_grpo", "video_ktr"]
+    sweep = ["-m", f"algorithm={','.join(methods)}", "video.num_frames=16,32,64", "--cfg", "job"]
+    done = ktr("train", *sweep, folder=tmp_path)
+    assert done.returncode == 0 and done.stderr == "imported: \n", done.stderr
+    configs = list(yaml.safe_load_all(done.stdout))
+    assert [(config["labels"]["algorithm"], config["video"]["num_frames"]) for config in configs] == [
+        (method, frames) for method in methods for frames in (16, 32, 64)
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_prints_the_config_of_each_row(tmp_path: Path):
+    table = ["+experiment=table/rl_methods", "seed=0,1", "--cfg", "job", "--resolve"]
+    done = ktr("train", *table, folder=tmp_path)
+    assert done.returncode == 0 and "${" not in done.stdout, done.stderr
+    configs = list(yaml.safe_load_all(done.stdout))
+    assert [config["name"] for config in configs[:2]] == ["grpo-s0", "t_grpo-s0"] and len(configs) == 8
+    part = ktr("train", *table[:2], "--cfg", "job", "--package", "table", folder=tmp_path)
+    assert [config["row"] for config in yaml.safe_load_all(part.stdout)][:2] == ["grpo", "t_grpo"]
+
+
 @pytest.mark.parametrize("program", ["evaluate", "attribute"])
 def test_the_config_of_the_other_programs_prints(program: str, tmp_path: Path):
     done = ktr(program, "--cfg", "job", "--resolve", folder=tmp_path)
