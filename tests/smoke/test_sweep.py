@@ -1,21 +1,37 @@
 """A table from the command line: cut off and started again it is the table of an uncut sweep, and no row runs twice."""
 
 import os
+import shutil
 import signal
 from pathlib import Path
+
+import pytest
 
 from ktr.sweep.run_lock import RunInUse, run_lock
 from tests.smoke.conftest import Train, finished
 
-ROWS = ["+experiment=table/signals", "table.row=grpo,e", "table.seeds=[0]", "trainer.max_steps=4"]
-CHECKPOINTS = "callbacks.model_checkpoint.every_n_steps=1"
+ROWS = ("grpo", "e")
+TABLE = [
+    "+experiment=table/signals", f"table.row={','.join(ROWS)}", "table.seeds=[0]", "trainer.max_steps=4",
+    "callbacks.model_checkpoint.every_n_steps=1",
+]  # fmt: skip
 
 
-def contents(runs: Path) -> tuple[bytes, ...]:
+def folder(runs: Path, row: str) -> Path:
+    return runs / "table" / "signals" / f"{row}-s0"
+
+
+@pytest.fixture(scope="module")
+def uncut(start_training: Train, smoke_folder: Path) -> tuple[Path, str]:
+    """Where a sweep of two rows wrote that nothing disturbed, and what it printed."""
+    runs = smoke_folder / "uncut"
+    return runs, finished(start_training([*TABLE, f"paths.runs={runs}"]))
+
+
+def contents(runs: Path) -> list[bytes]:
     """What the rows measured, and the table without what was measured by the clock."""
-    folder = runs / "table" / "signals"
-    metrics = [(folder / f"{row}-s0" / "metrics.csv").read_bytes() for row in ("grpo", "e")]
-    return (*metrics, (folder / "table.csv").read_bytes(), (folder / "rows.csv").read_bytes())
+    tables = [runs / "table" / "signals" / name for name in ("table.csv", "rows.csv")]
+    return [path.read_bytes() for path in [*(folder(runs, row) / "metrics.csv" for row in ROWS), *tables]]
 
 
 def wait_until_free(run_dir: Path) -> None:
@@ -27,40 +43,43 @@ def wait_until_free(run_dir: Path) -> None:
             os.sched_yield()
 
 
-def test_a_sweep_that_was_killed_goes_on_and_gives_the_table_of_one_that_was_not(
-    start_training: Train, smoke_folder: Path
-):
-    uncut, cut = smoke_folder / "uncut", smoke_folder / "cut"
-    printed = finished(start_training([*ROWS, CHECKPOINTS, f"paths.runs={uncut}"]))
-    assert printed.strip().splitlines()[-1] == str(uncut / "table" / "signals" / "table.md")
+def test_a_sweep_prints_its_table_and_where_it_is(uncut: tuple[Path, str]):
+    runs, printed = uncut
+    assert printed.strip().splitlines()[-1] == str(runs / "table" / "signals" / "table.md")
     assert "2 of 2 runs finished" in printed and "Signals that choose the key tokens" in printed
 
-    folders = [cut / "table" / "signals" / f"{row}-s0" for row in ("grpo", "e")]
-    victim = start_training([*ROWS, CHECKPOINTS, f"paths.runs={cut}"])
-    while not any(list((folder / "checkpoints").glob("step-*")) for folder in folders):
+
+def test_a_sweep_that_was_killed_goes_on_where_it_was_and_gives_the_table_of_one_that_was_not(
+    uncut: tuple[Path, str], start_training: Train, smoke_folder: Path
+):
+    runs = smoke_folder / "cut"
+    sweep = [*TABLE, f"paths.runs={runs}", "hydra.launcher.n_jobs=1"]
+    first, second = (folder(runs, row) for row in ROWS)
+    victim = start_training(sweep)
+    while not list((second / "checkpoints").glob("step-*")):
         assert victim.poll() is None, victim.communicate()[0]
         os.sched_yield()
     victim.send_signal(signal.SIGKILL)
     victim.communicate()
-    for folder in folders:  # what the sweep had started is gone too, or this waits for ever
-        wait_until_free(folder)
-    assert not all((folder / "summary.json").exists() for folder in folders)
+    wait_until_free(second)  # what the sweep had started is gone too, or this waits for ever
+    assert (first / "summary.json").exists() and not (second / "summary.json").exists()
+    said = (first / "console.log").read_bytes()
 
-    finished(start_training([*ROWS, CHECKPOINTS, f"paths.runs={cut}"]))
-    assert contents(cut) == contents(uncut)
-
-    logs = [(folder / "console.log").read_bytes() for folder in folders]
-    finished(start_training([*ROWS, CHECKPOINTS, f"paths.runs={cut}"]))
-    assert [(folder / "console.log").read_bytes() for folder in folders] == logs  # nothing was run again
+    finished(start_training(sweep))
+    assert contents(runs) == contents(uncut[0])
+    assert (first / "console.log").read_bytes() == said  # it was finished, and was not run again
 
 
-def test_a_row_that_fails_is_named_with_its_log_and_the_others_run(start_training: Train, smoke_folder: Path):
+def test_a_row_that_fails_is_named_with_its_log_beside_the_rows_that_did_not(
+    uncut: tuple[Path, str], start_training: Train, smoke_folder: Path
+):
     runs = smoke_folder / "failing"
-    broken = runs / "table" / "signals" / "e-s0" / "metrics.csv"
+    shutil.copytree(folder(uncut[0], "grpo"), folder(runs, "grpo"))
+    broken = folder(runs, "e") / "metrics.csv"
     broken.mkdir(parents=True)  # a folder where a file must be
-    process = start_training([*ROWS[:3], "trainer.max_steps=1", f"paths.runs={runs}"])
+    process = start_training([*TABLE, f"paths.runs={runs}"])
     printed, _ = process.communicate(timeout=240)
     assert process.returncode == 1
     assert "e-s0: IsADirectoryError" in printed and "exit code 1" in printed
     assert str(broken.with_name("console.log")) in printed
-    assert "Not finished at seed 0: e" in printed and (broken.parents[1] / "grpo-s0" / "summary.json").exists()
+    assert "Not finished at seed 0: e" in printed and "baseline" in printed

@@ -82,12 +82,6 @@ def test_a_method_is_its_parts_and_any_weighting_goes_with_any_reward():
     assert set(minority.attribution.signals) == {"entropy"} and minority.selection.ratio == 0.2
 
 
-def test_methods_and_frames_make_twelve_jobs():
-    methods, frames = "grpo,t_grpo,tw_grpo,video_ktr", "16,32,64"
-    jobs = check_command_line("train", ["-m", f"algorithm={methods}", f"video.num_frames={frames}", "--cfg", "job"])
-    assert len({job.paths.folder for job in jobs}) == 12
-
-
 @pytest.mark.parametrize("frames", [16, 32, 64])
 def test_frames_reach_the_reader_and_the_world(frames: int):
     config = compose("train", [f"video.num_frames={frames}"])
