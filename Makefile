@@ -5,7 +5,8 @@ STAMP := $(VENV)/.setup-$(shell cksum < requirements.lock | cut -d' ' -f1)
 # vLLM has an environment of its own: it pins setuptools and some twenty packages that nothing else here needs.
 VENV_VLLM := .venv-vllm
 STAMP_VLLM := $(VENV_VLLM)/.setup-$(shell cat requirements-vllm.lock pyproject.toml | cksum | cut -d' ' -f1)
-PYTEST_ARGS ?= -n 2
+# Tests of one xdist_group share a costly run: they go to one worker.
+PYTEST_ARGS ?= -n 2 --dist loadgroup
 ARGS ?=
 
 # Two workers of one thread each are faster than one of two for models this small, and runs stay bit-identical.

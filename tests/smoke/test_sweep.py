@@ -10,6 +10,7 @@ import pytest
 from ktr.sweep.run_lock import RunInUse, run_lock
 from tests.smoke.conftest import Train, finished
 
+pytestmark = pytest.mark.xdist_group("sweep")
 ROWS = ("grpo", "e")
 TABLE = [
     "+experiment=table/signals", f"table.row={','.join(ROWS)}", "table.seeds=[0]", "trainer.max_steps=4",

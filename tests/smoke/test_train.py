@@ -24,6 +24,7 @@ def whole_run(start_training: Train, smoke_folder: Path) -> Path:
     return run_dir
 
 
+@pytest.mark.xdist_group("whole_run")
 def test_a_run_leaves_its_record(whole_run: Path):
     for name in ("config.yaml", "record.json", "metrics.csv", "rollouts.jsonl", "summary.json", "report.html"):
         assert (whole_run / name).stat().st_size > 0, name
@@ -37,6 +38,7 @@ def test_a_run_leaves_its_record(whole_run: Path):
     assert summary["tokens_per_second"] > 0 and summary["wall_seconds"] > 0
 
 
+@pytest.mark.xdist_group("whole_run")
 def test_a_run_killed_in_the_middle_and_started_again_is_the_same_to_the_bit(
     whole_run: Path, start_training: Train, smoke_folder: Path
 ):
