@@ -43,7 +43,9 @@ class SweepProgress:
     def _watch(self) -> None:
         done = self.num_updates()
         with ProgressLine("sweep", sum(self.max_steps), done, seconds_between_lines=self.seconds_between_lines) as line:
-            while not self._ended.wait(_SECONDS_BETWEEN_LOOKS):
+            ended = False
+            while not ended:
+                ended = self._ended.wait(_SECONDS_BETWEEN_LOOKS)  # and then a last look
                 gained = max(0, self.num_updates() - line.done)  # a run that goes on falls back to its checkpoint
                 num_finished = sum(map(is_finished, self.folders))
                 line.advance(gained, detail=f"{num_finished} of {len(self.folders)} runs finished")

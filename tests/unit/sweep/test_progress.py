@@ -29,6 +29,12 @@ def test_updates_are_those_in_the_folders_and_a_finished_run_is_whole(tmp_path: 
     assert sweep.num_updates() == 0 + 4 + 10 + 10
 
 
+def test_the_last_line_says_how_it_ended_however_short_the_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    with SweepProgress(jobs(tmp_path, "short")):
+        write(tmp_path / "short", 10, finished=True)
+    assert capsys.readouterr().err.splitlines()[-1].endswith("1 of 1 runs finished")
+
+
 def test_a_run_that_falls_back_to_its_checkpoint_does_not_turn_the_clock_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -45,5 +51,5 @@ def test_a_run_that_falls_back_to_its_checkpoint_does_not_turn_the_clock_back(
     monkeypatch.setattr(sweep._ended, "wait", look)
     sweep._watch()
     lines = capsys.readouterr().err.splitlines()
-    assert [line.split()[1] for line in lines] == ["9/10", "10/10", "10/10"]
+    assert [line.split()[1] for line in lines] == ["9/10", "10/10", "10/10", "10/10"]
     assert not any("-" in line for line in lines) and "1 of 1 runs finished" in lines[-1]
