@@ -1,10 +1,10 @@
 """The files of a run folder, read for its figures and its report."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ktr.analysis.json_object import read_object
 from ktr.analysis.statistics import wilson_interval
 from ktr.analysis.step_table import read_columns
 from ktr.analysis.token_records import Record, read_records
@@ -32,7 +32,8 @@ class RunFolder:
 
     @classmethod
     def read(cls, path: Path) -> "RunFolder":
-        """Read a run folder. Raises ``MissingData`` where there is neither metrics.csv nor summary.json."""
+        """Read a run folder. Raises ``MissingData`` where there is neither metrics.csv nor summary.json,
+        and where a JSON file of it is damaged."""
         if not (path / "metrics.csv").exists() and not (path / "summary.json").exists():
             raise MissingData(f"{path}: no metrics.csv and no summary.json; name a run folder, such as runs/<name>")
         config = path / "config.yaml"
@@ -42,8 +43,8 @@ class RunFolder:
             timings=read_columns(path / "timings.csv"),
             rollouts=list(read_records(path / "rollouts.jsonl")),
             attribution=list(read_records(path / "attribution.jsonl")),
-            summary=_read_json(path / "summary.json"),
-            record=_read_json(path / "record.json"),
+            summary=read_object(path / "summary.json") or {},
+            record=read_object(path / "record.json") or {},
             config=config.read_text(encoding="utf-8") if config.exists() else "",
         )
 
@@ -73,7 +74,3 @@ class RunFolder:
 def _interval(row: dict[str, Any]) -> dict[str, float]:
     low, high = wilson_interval(row["accuracy"] * row["n"], row["n"])
     return {"low": low, "high": high}
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

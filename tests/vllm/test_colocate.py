@@ -19,28 +19,23 @@ from ktr.rollout.vllm_colocate import VLLMColocateEngine
 from ktr.rollout.vllm_requests import PositionCheck
 from ktr.types import PromptInputs
 from tests.tiny_policy import random_prompt
+from tests.vllm.colocated import SAMPLING, SEEDS, build, random_prompts
 from tests.vllm.conftest import Difference, largest_difference, trainer_logps
 
 CLOSE = 1e-4
-SAMPLING = SamplingParams(num_completions=8, max_tokens=24)
-SEEDS = [1, 2, 3, 4]
-
-
-def build(policy: QwenVLPolicy, **changes: Any) -> VLLMColocateEngine:
-    settings: dict[str, Any] = {"max_model_len": 128, "max_num_seqs": 64, "kv_cache_gib": 0.25}
-    return VLLMColocateEngine(policy, **settings | changes)
 
 
 @pytest.fixture(scope="module")
 def engine(policy: QwenVLPolicy) -> Iterator[VLLMColocateEngine]:
     engine = build(policy)
+    engine._ensure_started()  # any test may be the first to use it
     yield engine
     engine.close()
 
 
 @pytest.fixture(scope="module")
 def prompts(policy: QwenVLPolicy) -> list[PromptInputs]:
-    return [random_prompt(policy, index) for index in range(4)]
+    return random_prompts(policy)
 
 
 @pytest.fixture
@@ -270,67 +265,6 @@ def test_weights_can_be_pushed_after_an_evaluation_in_inference_mode(policy: Qwe
     engine.load_weights(policy.named_weights(), 1)
     assert largest_difference(policy, engine.generate(prompts, SAMPLING, SEEDS), SAMPLING) < CLOSE
     engine.close()
-
-
-class Fault:
-    """Breaks vLLM's step the given number of times."""
-
-    def __init__(self, engine: VLLMColocateEngine, times: int, act: Callable[[Any], Any]):
-        self.left, self.act = times, act
-        self._start = engine._start
-        engine._start = lambda: (self._start(), self.install(engine))  # type: ignore[method-assign]
-        self.install(engine)
-
-    def install(self, engine: VLLMColocateEngine) -> None:
-        step = engine._engine.step
-
-        def broken() -> Any:
-            if self.left == 0:
-                return step()
-            self.left -= 1
-            return self.act(step)
-
-        engine._engine.step = broken
-
-
-def raises(step: Any) -> Any:
-    raise RuntimeError("CUDA error: an illegal memory access was encountered")
-
-
-def hangs(step: Any) -> Any:
-    threading.Event().wait()
-
-
-def loses_a_completion(step: Any) -> Any:
-    while not (outputs := [output for output in step() if output.finished]):
-        pass
-    del outputs[0].outputs[-1]
-    return outputs
-
-
-@pytest.mark.parametrize("act", [raises, hangs, loses_a_completion])
-def test_a_failed_batch_is_generated_again_on_a_fresh_engine(policy: QwenVLPolicy, prompts: Any, act: Any):
-    engine = build(policy, time_limit_s=5.0)
-    expected = engine.generate(prompts, SAMPLING, SEEDS)
-    Fault(engine, 1, act)
-    groups = engine.generate(prompts, SAMPLING, SEEDS)
-    assert [g.completion_ids_GT.tolist() for g in groups] == [g.completion_ids_GT.tolist() for g in expected]
-    assert len(engine.summary()["incidents"]) == 1
-    engine.close()
-
-
-def test_a_batch_that_fails_twice_stops_the_run(policy: QwenVLPolicy, prompts: Any):
-    engine = build(policy)
-    engine.generate(prompts, SAMPLING, SEEDS)
-    Fault(engine, 2, raises)
-    with pytest.raises(EngineError, match="failed twice.*illegal memory access.*start the run again"):
-        engine.generate(prompts, SAMPLING, SEEDS)
-    engine.close()
-
-
-def test_what_vllm_refuses_is_refused_with_its_reason(policy: QwenVLPolicy, prompts: Any):
-    with pytest.raises(EngineError, match="max_model_len.*is greater than"):
-        build(policy, max_model_len=4096).generate(prompts, SAMPLING, SEEDS)
 
 
 def test_a_colocated_engine_does_not_overlap(policy: QwenVLPolicy):

@@ -1,4 +1,4 @@
-"""``write_tables(folder)``: every table of the runs below a folder, as text, numbers and figures."""
+"""``report_tables(folder)``: every table of the runs below a folder, as text, numbers and figures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,8 @@ from ktr.analysis.tables.values import Table, read_table
 
 
 def report_tables(folder: Path) -> tuple[str, list[Path]]:
-    """Write the tables of the runs below ``folder``; return what the console shows of them and the files.
+    """Write the tables of the runs below ``folder``; return what the console shows of them, and the files, table.md
+    last of each table.
 
     A single table is written into ``folder``; of several each into the folder that holds its runs. Raises
     ``MissingData`` where there is no run, or a run's file cannot be read.
@@ -27,17 +28,6 @@ def report_tables(folder: Path) -> tuple[str, list[Path]]:
         texts.append(table_console(table, cost))
         written += _write(folder if len(sources) == 1 else _place(source, sources), table, cost)
     return "\n".join(texts), written
-
-
-def write_tables(folder: Path) -> list[Path]:
-    """Write the tables of the runs below ``folder``; return the files, table.md last. Errors: ``report_tables``."""
-    return report_tables(folder)[1]
-
-
-def tables_text(folder: Path) -> str:
-    """What the console shows of the tables of the runs below ``folder``; writes nothing. Errors: ``report_tables``."""
-    tables = [read_table(source) for source in find_tables(folder)]
-    return "\n".join(table_console(table, read_cost(table)) for table in tables)
 
 
 def _write(folder: Path, table: Table, cost: Cost) -> list[Path]:

@@ -28,9 +28,6 @@ class Published:
     models: dict[str, str] = field(default_factory=dict)
     note: str = ""
 
-    def value(self, row: str, column: str) -> float | None:
-        return self.rows.get(row, {}).get(column)
-
 
 def published(table: str) -> Published:
     """The paper's table of this name (main, rl_methods, signals, frames, ratio, …)."""

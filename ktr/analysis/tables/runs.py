@@ -1,6 +1,5 @@
 """The runs below a folder, sorted into tables: which run is which row and seed, and what each one measured."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from ktr.analysis.json_object import read_object, unreadable
 from ktr.analysis.run_settings import differences, settings
 from ktr.analysis.step_table import read_columns
 from ktr.errors import MissingData
@@ -50,7 +50,7 @@ class TableRun:
         try:
             steps, values = read_columns(self.path / file).get(column, ([], []))
         except (ValueError, KeyError, TypeError) as error:
-            raise MissingData(_unreadable(self.path / file, f"no table of numbers by step: {error}")) from error
+            raise MissingData(unreadable(self.path / file, f"no table of numbers by step: {error}")) from error
         return {step: value for step, value in zip(steps, values, strict=True) if step > 0}
 
 
@@ -126,32 +126,19 @@ def read_config(path: Path) -> Mapping[str, Any]:
     try:
         config = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise MissingData(_unreadable(path, " ".join(str(error).split()))) from error
+        raise MissingData(unreadable(path, " ".join(str(error).split()))) from error
     if not isinstance(config, Mapping):
-        raise MissingData(_unreadable(path, "no mapping of settings"))
+        raise MissingData(unreadable(path, "no mapping of settings"))
     return config
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """A run's JSON file; None where there is none. Raises ``MissingData`` where it is no object."""
-    if not path.exists():
-        return None
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise MissingData(_unreadable(path, str(error))) from error
-    if not isinstance(value, dict):
-        raise MissingData(_unreadable(path, "no JSON object"))
-    return value
-
-
 def _run(path: Path, row: str, config: Mapping[str, Any]) -> TableRun:
-    summary, record = read_json(path / "summary.json"), read_json(path / "record.json") or {}
+    summary, record = read_object(path / "summary.json"), read_object(path / "record.json") or {}
     run = TableRun(path, row, int(config.get("seed", 0)), config, summary, record)
     try:
         run.accuracies()
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise MissingData(_unreadable(path / "summary.json", f"accuracies without a number ({error!r})")) from error
+        raise MissingData(unreadable(path / "summary.json", f"accuracies without a number ({error!r})")) from error
     return run
 
 
@@ -188,7 +175,3 @@ def _table(name: str, runs: Sequence[TableRun]) -> TableRuns:
 
 def _leaf(key: str) -> str:
     return key.rpartition(".")[2]
-
-
-def _unreadable(path: Path, reason: str) -> str:
-    return f"{path}: cannot be read ({reason}); remove the run's folder, or run it again"

@@ -149,3 +149,11 @@ def test_the_last_training_step_is_the_one_that_is_shown(make_run):
     append_records(run_dir / "rollouts.jsonl", make_records((), 9, with_roles=False, name="latest"))
     page = write_report(run_dir).read_text()
     assert "Training, step 9" in page and "&gt;latest&lt;" in page and "&gt;q1&lt;" not in page
+
+
+def test_a_damaged_file_of_a_run_is_one_sentence_with_the_remedy(tmp_path, capsys):
+    (tmp_path / "metrics.csv").write_text("step\n")
+    (tmp_path / "summary.json").write_text('{"accuracy_after": {')
+    assert main([str(tmp_path)]) == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"{tmp_path / 'summary.json'}: cannot be read") and "run it again" in said

@@ -51,7 +51,13 @@ def test_a_job_does_not_outlive_its_sweep():
 
 
 def test_a_job_that_nobody_launched_has_nobody_to_follow(monkeypatch: pytest.MonkeyPatch):
-    from ktr.sweep.lifetime import in_job
+    from ktr.sweep import lifetime
 
+    followed: list[int] = []
+    monkeypatch.setattr(lifetime, "_end_with", followed.append)
     monkeypatch.delenv("KTR_LAUNCHER", raising=False)
-    in_job()
+    lifetime.in_job()
+    assert followed == []
+    monkeypatch.setenv("KTR_LAUNCHER", "42")
+    lifetime.in_job()
+    assert followed == [42] and "KTR_LAUNCHER" not in os.environ  # what the job starts itself follows the job

@@ -41,6 +41,7 @@ def test_the_folder_is_free_again_afterwards(tmp_path: Path):
 
 def test_a_further_rank_of_the_run_needs_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with run_lock(tmp_path):
+        held = (tmp_path / ".lock").read_text()
         monkeypatch.setenv("LOCAL_RANK", "1")
         with run_lock(tmp_path):
-            pass
+            assert (tmp_path / ".lock").read_text() == held

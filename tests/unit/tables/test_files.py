@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from ktr.analysis import figure_style
-from ktr.analysis.tables.files import report_tables, write_tables
+from ktr.analysis.tables.files import report_tables
 from ktr.analysis.tables.latex import escape
 from ktr.analysis.tables.runs import find_tables
 from ktr.analysis.tables.values import read_table
@@ -30,14 +30,14 @@ def read_csv(path):
 
 
 def test_the_files_of_a_table_stand_in_its_folder_table_md_last(tmp_path):
-    written = write_tables(write_table(tmp_path, ACCURACIES))
+    _, written = report_tables(write_table(tmp_path, ACCURACIES))
     names = ["figures/results.png", "figures/curves.png", "table.csv", "rows.csv", "cost.csv", "table.tex", "table.md"]
     assert [str(path.relative_to(tmp_path)) for path in written] == names
     assert all(path.stat().st_size for path in written)
 
 
 def test_a_csv_reads_back_as_the_same_numbers(tmp_path):
-    write_tables(write_table(tmp_path, ACCURACIES))
+    report_tables(write_table(tmp_path, ACCURACIES))
     rows = read_csv(tmp_path / "rows.csv")
     greedy = {
         (line["row"], int(line["seed"])): float(line["accuracy"]) for line in rows if line["metric"] == "after/greedy"
@@ -57,8 +57,8 @@ def test_a_csv_reads_back_as_the_same_numbers(tmp_path):
 
 
 def test_results_do_not_depend_on_time_nor_on_the_order_of_folders(tmp_path):
-    write_tables(write_table(tmp_path / "a", ACCURACIES, seconds=1.0))
-    write_tables(write_table(tmp_path / "b", dict(reversed(ACCURACIES.items())), seconds=7.0))
+    report_tables(write_table(tmp_path / "a", ACCURACIES, seconds=1.0))
+    report_tables(write_table(tmp_path / "b", dict(reversed(ACCURACIES.items())), seconds=7.0))
     assert results_of(tmp_path / "a") == results_of(tmp_path / "b")
     assert (tmp_path / "a" / "table.md").read_text() != (tmp_path / "b" / "table.md").read_text()
     for name in ("table.csv", "rows.csv", "table.tex"):
@@ -68,7 +68,7 @@ def test_results_do_not_depend_on_time_nor_on_the_order_of_folders(tmp_path):
 def test_table_md_warns_above_the_table_and_names_commit_and_command_of_each_row(tmp_path):
     write_table(tmp_path, {"grpo": (0.5,)})
     write_table(tmp_path, {"vet": (0.6,)}, changes={"trainer.max_steps": 7})
-    write_tables(tmp_path)
+    report_tables(tmp_path)
     text = (tmp_path / "table.md").read_text()
     places = ("not comparable: trainer.max_steps is 30 in grpo and 7 in vet", "| row |", "## How each", "## Cost")
     assert all(text.index(first) < text.index(second) for first, second in pairwise(places))
@@ -77,7 +77,7 @@ def test_table_md_warns_above_the_table_and_names_commit_and_command_of_each_row
 
 def test_latex_is_escaped_and_has_as_many_cells_as_columns(tmp_path):
     rows = {"video_ktr_16": ["attribution=vet"], "sft_16": []}
-    write_tables(write_table(tmp_path, dict.fromkeys(rows, (0.5,)), name="frames", rows=rows))
+    report_tables(write_table(tmp_path, dict.fromkeys(rows, (0.5,)), name="frames", rows=rows))
     text = (tmp_path / "table.tex").read_text()
     assert "video\\_ktr\\_16 &" in text and "video_ktr" not in text and "\\toprule" in text
     columns = text.partition("\\begin{tabular}{")[2].partition("}")[0]
@@ -96,7 +96,7 @@ def test_latex_is_escaped_and_has_as_many_cells_as_columns(tmp_path):
 )
 def test_rows_that_are_numbers_are_drawn_as_lines_too(tmp_path, name, rows, has_lines):
     overrides = {row: [f"attribution={row}"] for row in rows}
-    written = write_tables(write_table(tmp_path, dict.fromkeys(rows, (0.5, 0.6)), name=name, rows=overrides))
+    _, written = report_tables(write_table(tmp_path, dict.fromkeys(rows, (0.5, 0.6)), name=name, rows=overrides))
     assert (tmp_path / "figures" / "lines.png" in written) == has_lines
 
 

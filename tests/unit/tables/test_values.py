@@ -6,7 +6,7 @@ import random
 import pytest
 
 from ktr.analysis.statistics import mean_interval, paired_difference
-from ktr.analysis.tables.files import tables_text
+from ktr.analysis.tables.files import report_tables
 from ktr.analysis.tables.grids import number, percent, results_grid
 from ktr.analysis.tables.markdown import command, grid_markdown
 from ktr.analysis.tables.runs import find_tables
@@ -56,7 +56,7 @@ def test_the_order_in_which_runs_were_written_does_not_matter(tmp_path):
         folder = tmp_path / str(attempt)
         for row, seed in random.Random(attempt).sample(runs, len(runs)):
             write_run(folder, row, seed, ACCURACIES[row][seed])
-        texts.append(tables_text(folder))
+        texts.append(report_tables(folder)[0])
     assert texts[0] == texts[1] == texts[2]
 
 
@@ -130,5 +130,5 @@ def test_markdown_keeps_a_bar_within_its_cell(tmp_path):
 def test_no_line_of_the_console_is_longer_than_100_columns(tmp_path, way):
     rows = {"sft_16": [], "video_ktr_16": ["attribution=vet"]}
     write_table(tmp_path, dict.fromkeys(rows, (0.5, 0.6, 0.7)), name="main", rows=rows)
-    text = tables_text(tmp_path)
+    text, _ = report_tables(tmp_path)
     assert max(map(len, text.splitlines())) <= 100 and f"{way}" in text

@@ -24,6 +24,7 @@ from ktr.training.optim import AdamWCosine
 from ktr.training.rl_module import VideoRLModule
 from ktr.types import PromptInputs, RolloutGroup
 from tests.tiny_policy import random_prompt
+from tests.unit.training.overlapped_run import NeighbourEngine
 
 
 class ShareOfWord:
@@ -72,6 +73,19 @@ def make_module(policy_folder: Path, tmp_path: Path) -> MakeModule:
             reference=Reference(policy, lambda: QwenVLPolicy(policy_folder)),
             **parts,
         )
+
+    return make
+
+
+@pytest.fixture
+def overlapped(make_module: MakeModule, policy_folder: Path) -> Callable[..., tuple[VideoRLModule, NeighbourEngine]]:
+    def make(
+        overlap: int = 1, offset: float = 0.0, noise: float = 0.0, correction: Any = None, **parts: Any
+    ) -> tuple[VideoRLModule, NeighbourEngine]:
+        engine = NeighbourEngine(policy_folder, overlap, offset, noise)
+        engine.correction = correction
+        engine.max_staleness = overlap * parts.get("updates_per_rollout", 1)
+        return make_module(engine=engine, **parts), engine
 
     return make
 
