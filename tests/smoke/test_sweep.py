@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -35,12 +36,14 @@ def contents(runs: Path) -> list[bytes]:
     return [path.read_bytes() for path in [*(folder(runs, row) / "metrics.csv" for row in ROWS), *tables]]
 
 
-def wait_until_free(run_dir: Path) -> None:
+def wait_until_free(run_dir: Path, limit_s: float = 60.0) -> None:
+    deadline = time.monotonic() + limit_s
     while True:
         try:
             with run_lock(run_dir):
                 return
         except RunInUse:
+            assert time.monotonic() < deadline, "what the sweep had started is still there"
             os.sched_yield()
 
 
@@ -62,7 +65,7 @@ def test_a_sweep_that_was_killed_goes_on_where_it_was_and_gives_the_table_of_one
         os.sched_yield()
     victim.send_signal(signal.SIGKILL)
     victim.communicate()
-    wait_until_free(second)  # what the sweep had started is gone too, or this waits for ever
+    wait_until_free(second)  # what the sweep had started is gone too
     assert (first / "summary.json").exists() and not (second / "summary.json").exists()
     said = (first / "console.log").read_bytes()
 

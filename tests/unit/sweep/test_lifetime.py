@@ -1,6 +1,7 @@
 """SIGKILL of a sweep's process ends its launcher's workers and their jobs."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -47,7 +48,8 @@ def test_a_job_does_not_outlive_its_sweep():
     assert os.read(reading, 1) == b"j"  # the job runs
     sweep.send_signal(signal.SIGKILL)
     sweep.wait()
-    assert os.read(reading, 1) == b""  # nobody is left who could write
+    ended, _, _ = select.select([reading], [], [], 30)
+    assert ended and os.read(reading, 1) == b""  # nobody is left who could write
 
 
 def test_a_job_that_nobody_launched_has_nobody_to_follow(monkeypatch: pytest.MonkeyPatch):
