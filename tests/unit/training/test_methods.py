@@ -23,8 +23,8 @@ from ktr.scoring.group_divergence import PositionDivergence
 from ktr.types import RolloutGroup
 from tests.tiny_policy import random_prompt
 from tests.unit.training.conftest import MakeModule, fit, key_tokens
-from tests.unit.training.test_overlap import NeighbourEngine, Record
-from tests.unit.training.test_overlap import fit as fit_ahead
+from tests.unit.training.overlapped_run import NeighbourEngine, Record
+from tests.unit.training.overlapped_run import fit as fit_ahead
 
 
 class EvenShare(Accuracy):
