@@ -47,11 +47,11 @@ from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
 from benchmarks.rollout_table import markdown, overlap_sentence, table
-from ktr.config import compose
+from ktr.config.command_line import compose
 from ktr.errors import MissingExtra
-from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.rollout.engine import RolloutEngine, SamplingParams
-from ktr.rollout.vllm_setup import require_vllm
+from ktr.rollout.vllm.setup import require_vllm
 from ktr.training.run import load_policy
 from ktr.types import PromptInputs
 

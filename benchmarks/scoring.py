@@ -38,7 +38,7 @@ from ktr.algorithm.weighting import KeyTokens, TokenWeighting, Uniform
 from ktr.attribution.selection import TopRatio
 from ktr.attribution.signals import EntropySignal, TemporalSignal, VisualSignal
 from ktr.attribution.views import Factual, MaskedVideo, View
-from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.scoring import scorer as scorer_module
 from ktr.scoring.scorer import GroupScorer
 from ktr.types import TokenScores

@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from ktr.policy.positions import mrope_positions
+from ktr.policy.qwen2_5_vl.positions import mrope_positions
 from ktr.types import Completion, PromptInputs, RolloutGroup, VideoQuestion
 
 SPECIAL_TOKENS = (

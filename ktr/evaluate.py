@@ -5,7 +5,7 @@ import sys
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from ktr.config import CONF, launch
+from ktr.config.command_line import CONF, launch
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")

@@ -44,7 +44,7 @@ def _tables(argv: Sequence[str]) -> Iterator[str]:
     )
     parser.add_argument("folder", type=Path, nargs="+", help="a folder with runs below it, such as runs/table/signals")
     folders = parser.parse_args(argv).folder
-    from ktr.analysis.tables.files import report_tables
+    from ktr.tables.files import report_tables
 
     for folder in folders:
         text, written = report_tables(folder)

@@ -11,9 +11,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from ktr.config import CONF, launch
+from ktr.config.command_line import CONF, launch
+from ktr.config.run_names import FOLDER_OF_RANK_0
 from ktr.errors import KtrError
-from ktr.naming import FOLDER_OF_RANK_0
 from ktr.sweep.fresh_process import run_apart
 from ktr.sweep.lifetime import begin_sweep, in_job
 from ktr.sweep.progress import SweepProgress
@@ -55,7 +55,7 @@ def sweep(jobs: Sequence[DictConfig]) -> Iterator[None]:
 
 def _print_table(job: DictConfig) -> None:
     if job.get("table") is not None:
-        from ktr.analysis.tables.files import report_tables  # draws figures: a single run starts without it
+        from ktr.tables.files import report_tables  # draws figures: a single run starts without it
 
         text, written = report_tables(Path(job.paths.run_dir).parent)
         sys.stdout.write(f"{text}\n{written[-1]}\n")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from ktr.policy.positions import mrope_positions
-from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.policy.qwen2_5_vl.positions import mrope_positions
 from ktr.shapes.tiny_model import TOKENS_PER_SECOND, build_model, build_processor
 from ktr.types import Completion, PromptInputs, RolloutGroup, VideoQuestion
 

@@ -5,7 +5,7 @@ from itertools import combinations
 from typing import Any
 
 from ktr.analysis.statistics import auroc
-from ktr.analysis.token_records import Record
+from ktr.record.token_records import Record
 
 # A word about the order or the motion of things also hangs on seeing the things: both kinds are visual.
 # Words of UNSETTLED roles depend on the video in a way that the text doesn't settle: visual and temporal omit them.

@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from ktr.analysis.token_records import Record
 from ktr.data.video import VideoReader, VideoSettings
 from ktr.errors import MediaError
+from ktr.record.token_records import Record
 
 HEIGHT, GAP = 72, 3
 SETTINGS = VideoSettings(num_frames=8, min_pixels=1, max_pixels=1 << 24)

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from ktr.analysis.json_object import read_object
 from ktr.analysis.statistics import wilson_interval
-from ktr.analysis.step_table import read_columns
-from ktr.analysis.token_records import Record, read_records
 from ktr.errors import MissingData
+from ktr.record.step_table import read_columns
+from ktr.record.token_records import Record, read_records
 
 Columns = dict[str, tuple[list[int], list[float]]]
 

@@ -8,7 +8,7 @@ from ktr.analysis.filmstrip import write_filmstrips
 from ktr.analysis.markup import Markup, element, embedded_image
 from ktr.analysis.run_folder import RunFolder
 from ktr.analysis.token_html import completion_html, legend
-from ktr.analysis.token_records import Record
+from ktr.record.token_records import Record
 
 MAX_HELD_OUT, MAX_TRAINING = 6, 3
 

@@ -5,7 +5,7 @@ from math import exp
 
 from ktr.analysis import palette
 from ktr.analysis.markup import Markup, element, join
-from ktr.analysis.token_records import Record
+from ktr.record.token_records import Record
 
 OPACITY = 0.32
 

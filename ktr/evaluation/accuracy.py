@@ -8,9 +8,9 @@ from typing import Any
 import torch.distributed as dist
 
 from ktr.analysis.statistics import wilson_interval
+from ktr.ranks import is_distributed
 from ktr.rewards.composite import CompositeReward
 from ktr.rollout.engine import SamplingParams
-from ktr.training.ranks import is_distributed
 from ktr.types import RolloutGroup
 
 

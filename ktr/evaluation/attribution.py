@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 import torch
 
 from ktr.algorithm.weighting import TokenWeighting
-from ktr.analysis.token_records import Record, token_records
 from ktr.attribution.views import Factual
-from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.record.token_records import Record, token_records
 from ktr.scoring.scorer import GroupScorer
 from ktr.types import Experience, RolloutGroup
 

@@ -6,8 +6,8 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-from ktr.policy.inputs import with_forced_prefix
-from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.policy.qwen2_5_vl.inputs import with_forced_prefix
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.scoring.frame_orders import frame_order, order_generator
 from ktr.types import Completion, PromptInputs, RolloutGroup
 

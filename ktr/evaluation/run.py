@@ -9,15 +9,15 @@ from lightning.pytorch import seed_everything
 from omegaconf import DictConfig
 
 from ktr.analysis.attribution_summary import attribution_summary
-from ktr.analysis.token_records import Record, append_records
-from ktr.callbacks.progress_line import ProgressLine
-from ktr.callbacks.run_record import start_run, write_summary
+from ktr.console.progress_line import ProgressLine
+from ktr.console.quiet import quiet_libraries
 from ktr.data.datamodule import QuestionDataModule
 from ktr.evaluation.accuracy import AccuracyMeter, verdict
 from ktr.evaluation.attribution import attribution_records
-from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.record.run_record import start_run, write_summary
+from ktr.record.token_records import Record, append_records
 from ktr.rollout.engine import RolloutEngine, shared_features
-from ktr.training.quiet import quiet_libraries
 from ktr.types import Experience, PromptInputs
 
 

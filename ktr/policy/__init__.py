@@ -1,1 +1,1 @@
-"""The policy and the reference: a Qwen2.5-VL folder, its inputs, its positions."""
+"""What a policy is to the rest of ktr, and the families of models that are one."""

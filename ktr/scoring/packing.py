@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ktr.scoring.prefix_attention import GroupSpan, PackedLayout
+from ktr.policy.prefix_attention import GroupSpan, PackedLayout
 from ktr.scoring.views import PromptView
 from ktr.types import RolloutGroup
 

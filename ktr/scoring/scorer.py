@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ktr.attribution.views import Chance, View
-from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.scoring.chance import chance_scores
 from ktr.scoring.packing import pack, split_by_tokens
 from ktr.scoring.views import apply_view

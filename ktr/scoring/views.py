@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ktr.attribution.views import Factual, MaskedVideo, ShuffledFrames, View
-from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.scoring.frame_orders import frame_order, order_generator
 from ktr.scoring.shuffled_prompt import shuffled_prompt
 from ktr.types import PromptInputs

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.policy.prefix_attention import GroupSpan
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.scoring.packing import PackedLayout
-from ktr.scoring.prefix_attention import GroupSpan
 from ktr.shapes.questions import LETTERS
 from ktr.shapes.reasoning import HERE
 from ktr.shapes.world import COLORS, ORDINALS

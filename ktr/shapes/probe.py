@@ -9,12 +9,12 @@ import torch
 
 from ktr.algorithm.weighting import KeyTokens
 from ktr.analysis.attribution_summary import attribution_summary
-from ktr.analysis.token_records import Record, append_records
 from ktr.attribution.selection import TopRatio
 from ktr.attribution.signals import EntropySignal, Signal, TemporalSignal, VisualSignal
 from ktr.evaluation.accuracy import Verdict, summarize, verdict
 from ktr.evaluation.attribution import attribution_records
 from ktr.evaluation.interventions import BlackVideo, DirectAnswer, Intervention, NoIntervention, ShuffledPatches
+from ktr.record.token_records import Record, append_records
 from ktr.rollout.engine import SamplingParams
 from ktr.shapes.ground_truth import label_words
 from ktr.shapes.questions import APPEARANCE_KINDS, COMPOSED_KINDS, KINDS, TEMPORAL_KINDS, chance

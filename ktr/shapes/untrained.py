@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.shapes.tiny_model import build_model
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from ktr.config.table_rows import is_finished, row_overrides
 from ktr.errors import KtrError
 from ktr.sweep.lifetime import in_launcher
-from ktr.table_rows import is_finished, row_overrides
 
 CONSOLE = "console.log"
 # What chooses how a sweep is run. The job has no part in it.

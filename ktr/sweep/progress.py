@@ -7,8 +7,8 @@ from types import TracebackType
 
 from omegaconf import DictConfig
 
-from ktr.callbacks.progress_line import ProgressLine
-from ktr.table_rows import is_finished
+from ktr.config.table_rows import is_finished
+from ktr.console.progress_line import ProgressLine
 
 _SECONDS_BETWEEN_LOOKS = 5.0
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from ktr.callbacks.run_record import git_state, read_json, write_json
-from ktr.table_rows import written_settings
+from ktr.config.table_rows import written_settings
+from ktr.record.run_record import git_state, read_json, write_json
 
 # What a report of the row needs. The policy and its checkpoints stay where they were trained.
 _COPIED = ("start.json", "metrics.csv", "timings.csv", "rollouts.jsonl", "skips.jsonl", "attribution.jsonl")

@@ -10,9 +10,9 @@ from torch import Tensor
 from ktr.algorithm.entropy_minority import BatchWeighting
 from ktr.algorithm.weighting import TokenWeighting
 from ktr.attribution.views import Factual
-from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.ranks import gather_over_ranks
 from ktr.scoring.scorer import GroupScorer
-from ktr.training.ranks import gather_over_ranks
 from ktr.types import RolloutGroup
 
 

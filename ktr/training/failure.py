@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ktr.errors import NonFiniteError
-from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.types import Experience
 
 

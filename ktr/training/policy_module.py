@@ -14,12 +14,12 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from ktr.errors import ConfigError
 from ktr.evaluation.accuracy import AccuracyMeter, verdict
-from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.ranks import sum_gradients_over_ranks
 from ktr.rewards.composite import CompositeReward
 from ktr.rollout.engine import RolloutEngine, SamplingParams, shared_features
 from ktr.training.failure import stop_on_non_finite
 from ktr.training.optim import AdamWCosine
-from ktr.training.ranks import sum_gradients_over_ranks
 from ktr.types import Experience, PromptInputs
 
 

@@ -21,22 +21,22 @@ from torch import Tensor
 from ktr.algorithm.advantage import GroupAdvantage
 from ktr.algorithm.importance import mismatch
 from ktr.algorithm.loss import ClippedSurrogate, LossTerms
+from ktr.algorithm.scored_batch import ScoredBatch
 from ktr.algorithm.weighting import TokenWeighting
 from ktr.attribution.views import Factual
 from ktr.data.loaders import TrainLoader
 from ktr.errors import ConfigError, EngineError
-from ktr.policy.qwen_vl import QwenVLPolicy
-from ktr.policy.reference import Reference
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.ranks import sum_over_ranks
 from ktr.rewards.composite import CompositeReward
-from ktr.rollout.contrast import ContrastSampler
 from ktr.rollout.engine import RolloutEngine, SamplingParams
+from ktr.rollout.group_sampler import ContrastSampler
+from ktr.scoring.reference import Reference
 from ktr.scoring.scorer import GroupScorer
 from ktr.training.batch_weighting import fit_to_batch, with_num_selected
 from ktr.training.optim import AdamWCosine
 from ktr.training.policy_module import PolicyModule, backward_through_cut, cut_graph
-from ktr.training.ranks import sum_over_ranks
 from ktr.training.rollouts_ahead import Rollouts, RolloutsAhead
-from ktr.training.scored_batch import ScoredBatch
 from ktr.training.step_metrics import StepClock, engine_metrics, loss_metrics, rollout_metrics, staleness_of
 from ktr.types import Experience, PromptInputs, RolloutGroup, TokenScores, TokenWeights
 

@@ -18,9 +18,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ktr.errors import ConfigError
-from ktr.rollout.contrast import ContrastSampler
+from ktr.ranks import gather_over_ranks, share_of_rank
 from ktr.rollout.engine import RolloutEngine, SamplingParams
-from ktr.training.ranks import gather_over_ranks, share_of_rank
+from ktr.rollout.group_sampler import ContrastSampler
 from ktr.types import Completion, PromptInputs, RolloutGroup
 
 log = logging.getLogger(__name__)

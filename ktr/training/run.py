@@ -13,13 +13,13 @@ from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig
 
 from ktr.analysis.report import write_report
-from ktr.callbacks.model_checkpoint import TRAINER_STATE, checkpoints
-from ktr.callbacks.run_record import read_json, start_run, write_json, write_summary
-from ktr.callbacks.throughput import Throughput
-from ktr.policy.qwen_vl import QwenVLPolicy
-from ktr.policy.reference import Reference
+from ktr.console.quiet import quiet_libraries
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.record.run_record import read_json, start_run, write_json, write_summary
+from ktr.record.throughput import Throughput
+from ktr.scoring.reference import Reference
+from ktr.training.checkpoint import TRAINER_STATE, checkpoints
 from ktr.training.policy_module import PolicyModule
-from ktr.training.quiet import quiet_libraries
 
 # Written when the held-out accuracy at the start is known, so that a resumed run need not measure it again.
 _START = "start.json"

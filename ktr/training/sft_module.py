@@ -10,14 +10,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ktr.attribution.views import Factual, View
-from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.ranks import sum_over_ranks
 from ktr.rewards.composite import CompositeReward
 from ktr.rollout.engine import RolloutEngine, SamplingParams
 from ktr.scoring.scorer import GroupScorer
 from ktr.training.demonstrations import Demonstrations
 from ktr.training.optim import AdamWCosine
 from ktr.training.policy_module import PolicyModule, backward_through_cut, cut_graph
-from ktr.training.ranks import sum_over_ranks
 from ktr.training.view_dropout import ViewDropout
 from ktr.types import Experience, PromptInputs, RolloutGroup
 

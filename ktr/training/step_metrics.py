@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ktr.algorithm.loss import LossTerms
-from ktr.training.ranks import max_over_ranks, sum_over_ranks
-from ktr.training.scored_batch import ScoredBatch
+from ktr.algorithm.scored_batch import ScoredBatch
+from ktr.ranks import max_over_ranks, sum_over_ranks
 from ktr.types import Experience, RolloutGroup
 
 

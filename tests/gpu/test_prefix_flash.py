@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ktr.scoring.prefix_attention import GroupSpan, PackedLayout, prefix_flash, prefix_sdpa
+from ktr.policy.prefix_attention import GroupSpan, PackedLayout, prefix_flash, prefix_sdpa
 
 pytest.importorskip("flash_attn", reason="the flash-attn extra is not installed")
 

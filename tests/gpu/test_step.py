@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from ktr.attribution.views import Factual
-from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.rollout.engine import SamplingParams
-from ktr.rollout.transformers_engine import TransformersEngine
+from ktr.rollout.transformers.engine import TransformersEngine
 from ktr.scoring.scorer import GroupScorer
 from tests.tiny_policy import random_prompt, save_random_policy
 

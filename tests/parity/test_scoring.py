@@ -13,7 +13,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from benchmarks.reference_scoring import reference_scores
 from benchmarks.small_model import random_group, write_model_folder
 from ktr.attribution.views import Factual, MaskedVideo, ShuffledFrames, View
-from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.scoring.scorer import GroupScorer
 from ktr.types import RolloutGroup, TokenScores
 

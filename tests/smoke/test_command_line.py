@@ -94,7 +94,7 @@ def test_help_lists_the_groups(tmp_path: Path):
 
 JOB = """
 import hydra
-from ktr.config import CONF, launch
+from ktr.config.command_line import CONF, launch
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")
 def job(config):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ktr.callbacks.model_checkpoint import checkpoints
+from ktr.training.checkpoint import checkpoints
 from tests.smoke.conftest import Train, finished
 
 STEPS = ["trainer.max_steps=6", "callbacks.model_checkpoint.every_n_steps=2"]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from tests.tiny_policy import save_random_policy
 
 

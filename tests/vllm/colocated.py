@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.rollout.engine import SamplingParams
-from ktr.rollout.vllm_colocate import VLLMColocateEngine
+from ktr.rollout.vllm.colocate import VLLMColocateEngine
 from ktr.types import PromptInputs
 from tests.tiny_policy import random_prompt
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ktr.attribution.views import Factual
-from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.rollout.engine import SamplingParams
 from ktr.scoring.scorer import GroupScorer
 from ktr.types import RolloutGroup

@@ -12,11 +12,11 @@ import torch
 
 from ktr.algorithm.importance import mismatch
 from ktr.errors import ConfigError, EngineError
-from ktr.policy.positions import mrope_positions
-from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.policy.qwen2_5_vl.positions import mrope_positions
 from ktr.rollout.engine import SamplingParams
-from ktr.rollout.vllm_colocate import VLLMColocateEngine
-from ktr.rollout.vllm_requests import PositionCheck
+from ktr.rollout.vllm.colocate import VLLMColocateEngine
+from ktr.rollout.vllm.requests import PositionCheck
 from ktr.types import PromptInputs
 from tests.tiny_policy import random_prompt
 from tests.vllm.colocated import SAMPLING, SEEDS, build, random_prompts

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from ktr.errors import EngineError
-from ktr.policy.qwen_vl import QwenVLPolicy
-from ktr.rollout.vllm_colocate import VLLMColocateEngine
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.rollout.vllm.colocate import VLLMColocateEngine
 from ktr.types import PromptInputs
 from tests.vllm.colocated import SAMPLING, SEEDS, build, random_prompts
 

@@ -16,11 +16,11 @@ import pytest
 import torch
 
 from ktr.errors import ConfigError, EngineError
-from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.rollout.engine import SamplingParams
-from ktr.rollout.server_client import ServerClient
-from ktr.rollout.vllm_member import VLLMServer
-from ktr.rollout.vllm_server import VLLMServerEngine
+from ktr.rollout.servers.client import ServerClient
+from ktr.rollout.vllm.member import VLLMServer
+from ktr.rollout.vllm.server import VLLMServerEngine
 from ktr.types import PromptInputs
 from tests.tiny_policy import random_prompt
 from tests.vllm.conftest import Difference, largest_difference
@@ -37,9 +37,9 @@ SETTINGS: dict[str, Any] = {
 }
 TRAINER = """
 import json, os, sys
-from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.rollout.engine import SamplingParams
-from ktr.rollout.vllm_server import VLLMServerEngine
+from ktr.rollout.vllm.server import VLLMServerEngine
 from tests.tiny_policy import random_prompt
 settings = json.loads(sys.argv[3])
 policy = QwenVLPolicy(sys.argv[1])
@@ -324,7 +324,7 @@ def test_a_push_that_leaves_something_out_stops(engine: VLLMServerEngine, policy
 
 
 def descendants(root: int) -> set[int]:
-    from ktr.rollout.server_guard import _descendants
+    from ktr.rollout.servers.guard import _descendants
 
     return _descendants(root)
 

@@ -7,7 +7,7 @@ from hydra.utils import instantiate
 from ktr.algorithm.advantage import GroupAdvantage
 from ktr.algorithm.video_ktr_released import GroupQuantile
 from ktr.attribution.views import MaskedVideo, ShuffledFrames
-from ktr.config import compose
+from ktr.config.command_line import compose
 from ktr.types import TokenScores
 
 G, T, R, BETA = 4, 12, 0.2, 0.04

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hydra.utils import instantiate
 
-from ktr.config import CONF, check_command_line, compose, require_paths
+from ktr.config.command_line import CONF, check_command_line, compose, require_paths
 from ktr.errors import ConfigError, MissingData, MissingModel
 
 EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ktr.config import check_command_line
+from ktr.config.command_line import check_command_line
 from ktr.errors import ConfigError
 
 SLIPS = [
@@ -27,7 +27,7 @@ SLIPS = [
     (["reward.weights.accurcy=2"], "accurcy", "reward.weights.accuracy"),
     (["model.lora={r:8,lora_alhpa:16}"], "lora_alhpa", "model.lora.lora_alpha"),
     (["logger=wandb", "+logger.wandb.offine=true"], "offine", "logger.wandb.offline"),
-    (["+callbacks.mine._target_=ktr.callbacks.throughput.Thruput"], "Thruput", "ktr.callbacks.throughput.Throughput"),
+    (["+callbacks.mine._target_=ktr.record.throughput.Thruput"], "Thruput", "ktr.record.throughput.Throughput"),
     (["-m", "attribution=none,e,vett"], "vett", "vet"),
     (["-m", "seed=0,1", "trainer.max_setps=3"], "trainer.max_setps", "trainer.max_steps"),
     (["-m", "trainer.max_setps=2,3"], "trainer.max_setps", "trainer.max_steps"),
@@ -81,7 +81,7 @@ def test_what_is_right_passes():
 
 
 def test_a_whole_target_may_join_a_mapping():
-    added = ["+callbacks.second._target_=ktr.callbacks.throughput.Throughput"]
+    added = ["+callbacks.second._target_=ktr.record.throughput.Throughput"]
     (job,) = check_command_line("train", ["--cfg", "job", *added])
     assert "second" in job.callbacks
 

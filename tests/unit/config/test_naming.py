@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ktr.config import check_command_line, compose
+from ktr.config.command_line import check_command_line, compose
 from ktr.errors import ConfigError
 
 

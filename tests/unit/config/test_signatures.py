@@ -7,8 +7,8 @@ import textwrap
 import pytest
 from hydra.utils import get_object
 
-from ktr.config import CONF
-from ktr.signatures import names_in, signature_of
+from ktr.config.command_line import CONF
+from ktr.config.signatures import names_in, signature_of
 
 TARGETS = sorted(
     {target for file in CONF.rglob("*.yaml") for target in re.findall(r"_target_: ([\w.]+)", file.read_text())}

@@ -8,7 +8,7 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from ktr.config import CONF, check_command_line
+from ktr.config.command_line import CONF, check_command_line
 from ktr.errors import ConfigError
 
 TABLES = sorted(file.stem for file in (CONF / "experiment" / "table").glob("*.yaml"))

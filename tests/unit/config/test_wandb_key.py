@@ -2,7 +2,7 @@
 
 import pytest
 
-from ktr.naming import no_wandb_key
+from ktr.config.run_names import no_wandb_key
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ktr.policy.positions import mrope_positions
+from ktr.policy.qwen2_5_vl.positions import mrope_positions
 
 VIDEO = 9
 

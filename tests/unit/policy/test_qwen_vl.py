@@ -5,8 +5,8 @@ import torch
 
 from ktr.attribution.views import Factual
 from ktr.errors import MissingModel
-from ktr.policy.qwen_vl import QwenVLPolicy
-from ktr.policy.reference import Reference
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.scoring.reference import Reference
 from ktr.scoring.scorer import GroupScorer
 from tests.tiny_policy import random_group, random_prompt
 

@@ -9,9 +9,9 @@ from omegaconf import OmegaConf
 
 from ktr.analysis import figures
 from ktr.analysis.attribution_summary import attribution_summary
-from ktr.analysis.token_records import append_records, token_records
-from ktr.callbacks.metrics_csv import MetricsCSV
-from ktr.callbacks.run_record import start_run, write_summary
+from ktr.record.metrics_csv import MetricsCSV
+from ktr.record.run_record import start_run, write_summary
+from ktr.record.token_records import append_records, token_records
 from ktr.types import Completion, Experience, PromptInputs, RolloutGroup, TokenScores, TokenWeights, VideoQuestion
 
 LENGTHS = (7, 4)

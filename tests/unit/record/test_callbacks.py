@@ -8,15 +8,15 @@ from lightning.pytorch import LightningModule, Trainer
 from rich.console import Console
 from torch.utils.data import DataLoader
 
-from ktr.analysis.step_table import read_columns
-from ktr.analysis.token_records import read_records
-from ktr.callbacks.metrics_csv import MetricsCSV
-from ktr.callbacks.progress import TrainingProgress
-from ktr.callbacks.progress_line import ProgressLine, track
-from ktr.callbacks.rollout_log import RolloutLog
-from ktr.callbacks.throughput import Throughput
-from ktr.callbacks.token_statistics import TokenStatistics, token_statistics
-from ktr.training.scored_batch import ScoredBatch
+from ktr.algorithm.scored_batch import ScoredBatch
+from ktr.console.progress_line import ProgressLine, track
+from ktr.record.metrics_csv import MetricsCSV
+from ktr.record.progress import TrainingProgress
+from ktr.record.rollout_log import RolloutLog
+from ktr.record.step_table import read_columns
+from ktr.record.throughput import Throughput
+from ktr.record.token_records import read_records
+from ktr.record.token_statistics import TokenStatistics, token_statistics
 
 from .conftest import LENGTHS, decode, make_experience, make_scores, make_weights
 

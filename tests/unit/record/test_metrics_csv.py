@@ -2,8 +2,8 @@
 
 import pytest
 
-from ktr.analysis.step_table import read_columns
-from ktr.callbacks.metrics_csv import MetricsCSV
+from ktr.record.metrics_csv import MetricsCSV
+from ktr.record.step_table import read_columns
 
 NUM_STEPS = 7
 

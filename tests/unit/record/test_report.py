@@ -11,8 +11,8 @@ from ktr.analysis.markup import Markup, element
 from ktr.analysis.report import write_report
 from ktr.analysis.shown_completions import choose_questions
 from ktr.analysis.token_html import tokens_html
-from ktr.analysis.token_records import append_records
 from ktr.errors import MissingData
+from ktr.record.token_records import append_records
 from ktr.report import main
 
 from .conftest import make_records

@@ -7,7 +7,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from ktr.callbacks.run_record import OUTCOMES, collect_record, git_state, read_json, start_run, write_summary
+from ktr.record.run_record import OUTCOMES, collect_record, git_state, read_json, start_run, write_summary
 
 CONFIG = OmegaConf.create({"seed": 7, "copy": "${seed}"})
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ktr.analysis.attribution_summary import attribution_summary, exclusive_fractions, selection_overlap
-from ktr.analysis.token_records import append_records, drop_records_after, read_records, token_records
+from ktr.record.token_records import append_records, drop_records_after, read_records, token_records
 
 from .conftest import LENGTHS, ROLES, decode, make_experience, make_records, make_scores, make_weights
 

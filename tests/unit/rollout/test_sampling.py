@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ktr.rollout.engine import SamplingParams
-from ktr.rollout.sampling import draw, sampled_distribution
+from ktr.rollout.transformers.sampling import draw, sampled_distribution
 
 NONE = torch.tensor([], dtype=torch.long)
 

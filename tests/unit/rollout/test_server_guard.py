@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ktr.rollout.server_process import ServerProcess
+from ktr.rollout.servers.process import ServerProcess
 
 DEADLINE_S = 20.0
 
@@ -37,7 +37,7 @@ time.sleep(600)
 TRAINER = """
 import os, sys, time
 from pathlib import Path
-from ktr.rollout.server_process import ServerProcess
+from ktr.rollout.servers.process import ServerProcess
 folder = Path(sys.argv[1])
 server = ServerProcess([sys.executable, "-c", (folder / "server.py").read_text(), str(folder / "ready"), "meek"],
                        os.environ, folder / "log")
@@ -142,7 +142,7 @@ def guard_is_done(folder: Path, scratch: Path) -> None:
 
 
 def test_a_server_that_ignores_the_request_is_killed_after_the_grace(folder: Path):
-    short = "import sys; from ktr.rollout import server_guard as g; g.GRACE_S = 0.1; sys.exit(g.main(sys.argv[1:]))"
+    short = "import sys; from ktr.rollout.servers import guard as g; g.GRACE_S = 0.1; sys.exit(g.main(sys.argv[1:]))"
     guard = subprocess.Popen(
         [sys.executable, "-c", short, str(folder / "log"), "--", *command(folder, "stubborn")],
         stdin=subprocess.PIPE,
@@ -191,7 +191,7 @@ def test_a_terminal_cannot_interrupt_the_server_before_the_trainer_does(folder: 
 
 
 def test_the_guard_loads_the_standard_library_only():
-    code = "import sys, ktr.rollout.server_guard; print(*{name.partition('.')[0] for name in sys.modules})"
+    code = "import sys, ktr.rollout.servers.guard; print(*{name.partition('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "numpy", "vllm", "httpx", "lightning", "jaxtyping"} & set(loaded)
 

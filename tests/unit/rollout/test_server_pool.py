@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from ktr.errors import EngineError
-from ktr.rollout.server_client import ServerClient, ServerFault
-from ktr.rollout.server_pool import Question, ServerPool
+from ktr.rollout.servers.client import ServerClient, ServerFault
+from ktr.rollout.servers.pool import Question, ServerPool
 
 DEADLINE_S = 20.0
 Answer = Callable[[Any], tuple[int, Any]]  # what is asked → status, body; status 0 breaks the connection off

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ktr.errors import MissingExtra
-from ktr.rollout.vllm_setup import require_vllm
+from ktr.rollout.vllm.setup import require_vllm
 
 REPOSITORY = Path(__file__).parents[3]
 # A module that is None can't be imported: vLLM is missing wherever this runs.

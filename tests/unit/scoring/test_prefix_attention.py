@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ktr.scoring.prefix_attention import (
+from ktr.policy.prefix_attention import (
     GroupSpan,
     PackedLayout,
     attention_name,

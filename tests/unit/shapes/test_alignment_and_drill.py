@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.shapes.alignment import AlignmentLoss, patch_words
 from ktr.shapes.drill import CopyingDrill, drill
 from ktr.shapes.reasoning import HERE

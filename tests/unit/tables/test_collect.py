@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from ktr.analysis.tables.runs import find_tables
 from ktr.errors import MissingData
 from ktr.report import main
+from ktr.tables.runs import find_tables
 
 from .table_factory import ROWS, write_run, write_table
 

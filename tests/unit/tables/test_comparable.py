@@ -2,9 +2,9 @@
 
 import pytest
 
-from ktr.analysis.tables.comparable import compare
-from ktr.analysis.tables.runs import find_tables
-from ktr.analysis.tables.values import read_table
+from ktr.tables.comparable import compare
+from ktr.tables.runs import find_tables
+from ktr.tables.values import read_table
 
 from .table_factory import ROWS, write_run, write_table
 

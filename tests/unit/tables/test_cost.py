@@ -2,9 +2,9 @@
 
 import pytest
 
-from ktr.analysis.tables.cost import CPU, WALL, read_cost
-from ktr.analysis.tables.runs import find_tables
-from ktr.analysis.tables.values import read_table
+from ktr.tables.cost import CPU, WALL, read_cost
+from ktr.tables.runs import find_tables
+from ktr.tables.values import read_table
 
 from .table_factory import write_run, write_steps, write_table
 

@@ -8,11 +8,11 @@ from itertools import pairwise
 import pytest
 
 from ktr.analysis import figure_style
-from ktr.analysis.tables.files import report_tables
-from ktr.analysis.tables.latex import escape
-from ktr.analysis.tables.runs import find_tables
-from ktr.analysis.tables.values import read_table
 from ktr.report import main
+from ktr.tables.files import report_tables
+from ktr.tables.latex import escape
+from ktr.tables.runs import find_tables
+from ktr.tables.values import read_table
 
 from .table_factory import results_of, write_run, write_table
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ktr.analysis.tables.published import load, published
+from ktr.tables.published import load, published
 
 KEYS = {
     "rl_methods": ("grpo", "t_grpo", "tw_grpo", "video_ktr"),

@@ -6,11 +6,11 @@ import random
 import pytest
 
 from ktr.analysis.statistics import mean_interval, paired_difference
-from ktr.analysis.tables.files import report_tables
-from ktr.analysis.tables.grids import number, percent, results_grid
-from ktr.analysis.tables.markdown import command, grid_markdown
-from ktr.analysis.tables.runs import find_tables
-from ktr.analysis.tables.values import read_table
+from ktr.tables.files import report_tables
+from ktr.tables.grids import number, percent, results_grid
+from ktr.tables.markdown import command, grid_markdown
+from ktr.tables.runs import find_tables
+from ktr.tables.values import read_table
 
 from .table_factory import ROWS, write_run, write_table
 

@@ -14,11 +14,11 @@ from ktr.algorithm.loss import ClippedSurrogate
 from ktr.algorithm.weighting import KeyTokens, TokenWeighting, Uniform
 from ktr.attribution.selection import TopRatio
 from ktr.attribution.signals import EntropySignal, TemporalSignal, VisualSignal
-from ktr.policy.qwen_vl import QwenVLPolicy
-from ktr.policy.reference import Reference
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.rewards.composite import CompositeReward
 from ktr.rollout.engine import SamplingParams
-from ktr.rollout.transformers_engine import TransformersEngine
+from ktr.rollout.transformers.engine import TransformersEngine
+from ktr.scoring.reference import Reference
 from ktr.scoring.scorer import GroupScorer
 from ktr.training.optim import AdamWCosine
 from ktr.training.rl_module import VideoRLModule

@@ -12,9 +12,9 @@ from ktr.algorithm.importance import ImportanceCorrection
 from ktr.data.loaders import StreamPosition, TrainLoader
 from ktr.data.order import QuestionOrder
 from ktr.data.skips import SkipLog
-from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.rollout.engine import SamplingParams
-from ktr.rollout.transformers_engine import TransformersEngine
+from ktr.rollout.transformers.engine import TransformersEngine
 from ktr.training.policy_module import PolicyModule
 from ktr.types import PromptInputs, RolloutGroup
 from tests.tiny_policy import random_prompt

@@ -16,9 +16,9 @@ from ktr.rewards.accuracy import Accuracy
 from ktr.rewards.composite import CompositeReward
 from ktr.rewards.length import Length
 from ktr.rewards.temporal_contrast import TemporalContrast
-from ktr.rollout.contrast import ContrastSampler
 from ktr.rollout.engine import SamplingParams
-from ktr.rollout.transformers_engine import TransformersEngine
+from ktr.rollout.group_sampler import ContrastSampler
+from ktr.rollout.transformers.engine import TransformersEngine
 from ktr.scoring.group_divergence import PositionDivergence
 from ktr.types import RolloutGroup
 from tests.tiny_policy import random_prompt

@@ -10,7 +10,7 @@ import torch
 
 from ktr.algorithm.importance import TokenTruncation
 from ktr.attribution.views import Factual
-from ktr.policy.qwen_vl import QwenVLPolicy
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.training.rl_module import VideoRLModule
 from ktr.types import RolloutGroup
 from tests.unit.training.conftest import key_tokens

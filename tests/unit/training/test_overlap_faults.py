@@ -9,7 +9,7 @@ import torch
 from ktr.algorithm.importance import TokenTruncation
 from ktr.errors import ConfigError, EngineError
 from ktr.rollout.engine import SamplingParams
-from ktr.rollout.transformers_engine import TransformersEngine
+from ktr.rollout.transformers.engine import TransformersEngine
 from ktr.training.rollouts_ahead import Rollouts, RolloutsAhead
 from tests.tiny_policy import random_group
 from tests.unit.training.conftest import key_tokens

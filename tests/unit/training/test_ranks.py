@@ -8,8 +8,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from ktr.algorithm.importance import mismatch
-from ktr.training.ranks import gather_over_ranks, share_of_rank
-from ktr.training.scored_batch import ScoredBatch
+from ktr.algorithm.scored_batch import ScoredBatch
+from ktr.ranks import gather_over_ranks, share_of_rank
 from ktr.training.step_metrics import engine_metrics
 
 MASK = torch.arange(6)[None] < torch.tensor([6, 2, 4, 1])[:, None]

@@ -1,1 +1,0 @@
-"""Observers of a run. Removing all of them changes no loss."""

@@ -1,0 +1,289 @@
+"""From a command line to the checked configs of its jobs, before any heavy import.
+
+Each job is composed and checked before the first one starts, so that a mistyped key anywhere stops before any work,
+with one sentence that names the key and the nearest right one.
+"""
+
+import logging
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, cast
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, InstantiationException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from ktr.config.keys import check_nodes, check_override, nearest
+from ktr.config.run_names import register_resolvers
+from ktr.config.schemas import register_schemas
+from ktr.config.table_rows import check_row, check_row_is_whole, row_overrides
+from ktr.errors import ConfigError, KtrError, MissingData, MissingExtra, MissingModel
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+HOW_TO_GET = {
+    "Qwen2.5-VL-7B-COT-SFT": "hf download Video-R1/Qwen2.5-VL-7B-COT-SFT --local-dir {path}",
+    "Qwen2.5-VL-7B-Instruct": "hf download Qwen/Qwen2.5-VL-7B-Instruct --local-dir {path}",
+    "Qwen2.5-VL-3B-Instruct": "hf download Qwen/Qwen2.5-VL-3B-Instruct --local-dir {path}",
+}
+
+
+register_schemas()
+register_resolvers()
+
+
+def launch(
+    task: Callable[[], Any],
+    config_name: str,
+    sweep: Callable[[Sequence[DictConfig]], AbstractContextManager[Any]] | None = None,
+) -> None:
+    """Check the command line, then run Hydra's ``task``. Errors of our own are one sentence and an exit code.
+
+    Exit code 2: the command line is wrong and nothing was done. Exit code 1: the run failed. Where the command line is
+    that of a sweep, the task runs in the context that ``sweep`` makes of its jobs, if one is given.
+    """
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra's short tracebacks hide where a job failed
+    try:
+        jobs, swept = _checked(config_name, sys.argv[1:])
+        options = get_args_parser().parse_args(sys.argv[1:])
+        if swept and options.cfg:  # Hydra prints the config of a single job, and refuses a sweep
+            sys.stdout.write(_configs(jobs, options))
+            return
+    except KtrError as error:
+        sys.exit(_report(config_name, error, 2))
+    try:
+        with sweep(jobs) if sweep and swept else nullcontext():
+            task()
+    except KtrError as error:
+        logging.getLogger(__name__).debug("the run failed", exc_info=True)
+        sys.exit(_report(config_name, error, 1))
+    except InstantiationException as error:  # how Hydra hands on what a constructor raises
+        if not isinstance(error.__cause__, KtrError):
+            raise
+        logging.getLogger(__name__).debug("the run failed", exc_info=True)
+        sys.exit(_report(config_name, error.__cause__, 1))
+
+
+def check_command_line(config_name: str, arguments: Sequence[str]) -> list[DictConfig]:
+    """The configs of all jobs that a command line starts, checked; [] where it asks only for help.
+
+    Raises ConfigError on keys, choices and values that are wrong and on two jobs of one name; MissingModel,
+    MissingData and MissingExtra where what a job needs is not there (not with ``--cfg``, which only prints).
+    """
+    return _checked(config_name, arguments)[0]
+
+
+def _checked(config_name: str, arguments: Sequence[str]) -> tuple[list[DictConfig], bool]:
+    """The jobs, and whether they are run as a sweep."""
+    options = get_args_parser().parse_args(list(arguments))
+    if options.help or options.hydra_help or options.shell_completion or options.info:
+        return [], False
+    name = options.config_name or config_name
+    overrides, swept = _jobs(name, list(options.overrides), options.multirun)
+    jobs = [compose(name, job) for job in overrides]
+    _check_folders(jobs)
+    if options.cfg:
+        return jobs, swept
+    for job in jobs:
+        check_row(job)
+        require_paths(job)
+        require_extras(job)
+    return jobs, swept
+
+
+def _configs(jobs: Sequence[DictConfig], options: Namespace) -> str:
+    """What ``--cfg job`` prints of a sweep: a YAML document for each job, ``--package`` of it, ``--resolve``d."""
+    if options.cfg != "job":
+        raise ConfigError(f"--cfg {options.cfg}: of a sweep only --cfg job can be printed")
+    documents = []
+    for job in jobs:
+        part = OmegaConf.select(job, options.package) if options.package else job
+        if part is None:
+            raise ConfigError(f"--package {options.package}: {job.name} has no such key")
+        documents.append(f"# {job.paths.folder}\n{OmegaConf.to_yaml(part, resolve=options.resolve)}")
+    return "---\n".join(documents)
+
+
+def compose(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """The checked config of one job, its name and folder fixed. Raises ConfigError."""
+    parsed = _parse(overrides)
+    with _hydra():
+        _check_choices(config_name, parsed)
+        _check_keys(config_name, parsed)
+        config = _compose(config_name, overrides)
+    if missing := _missing(_plain(config)):
+        raise ConfigError(f"{missing} has no value: give {missing}=… on the command line")
+    try:
+        with open_dict(config):
+            config.name, config.paths.folder = config.name, config.paths.folder
+            if "labels" in config:
+                config.labels = OmegaConf.to_container(config.labels, resolve=True)
+            del config["hydra"]
+        resolved = _plain(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key}: {_first_line(error)}") from error
+    check_nodes(_plain(config), resolved)
+    return config
+
+
+def require_paths(config: DictConfig) -> None:
+    """Raise MissingModel or MissingData where the policy's folder or a dataset's file is not there."""
+    folder = Path(config.model.path)
+    if not (folder / "config.json").is_file():
+        command = HOW_TO_GET.get(folder.name, "put a Qwen2.5-VL folder there, with its tokenizer and processor files")
+        raise MissingModel(
+            f"model.path={folder}: no model there. Get it: {command.format(path=folder)}; or set model.path"
+        )
+    _require_data(_plain(config.data, resolve=True), "data")
+
+
+def require_extras(config: DictConfig) -> None:
+    """Raise MissingExtra where the rollout engine is one of vLLM's and vLLM is not installed."""
+    if config.rollout._target_.startswith("ktr.rollout.vllm.") and find_spec("vllm") is None:
+        raise MissingExtra("vllm", "vllm", " (without a GPU: the CPU build, `make setup-vllm`)")
+
+
+def _require_data(node: Any, at: str) -> None:
+    if not isinstance(node, Mapping):
+        return
+    if node.get("_target_") == "ktr.data.dataset.QuestionDataset":
+        for key in ("annotations", "media_root"):
+            if not Path(node[key]).exists():
+                raise MissingData(f"{at}.{key}={node[key]} does not exist. {node.get('how_to_get', '')}".rstrip())
+    for key, child in node.items():
+        _require_data(child, f"{at}.{key}")
+
+
+def _jobs(config_name: str, overrides: list[str], multirun: bool) -> tuple[list[list[str]], bool]:
+    """Overrides of each job: one, or the product of the sweep of the command line and of the experiment's own.
+
+    And whether it is a sweep.
+    """
+    parsed = _parse(overrides)
+    if not multirun and not any(o.key_or_group == "experiment" for o in parsed):
+        return [overrides], False
+    with _hydra():
+        _check_choices(config_name, parsed)
+        fixed = [override for override in parsed if not override.is_sweep_override()]
+        _check_keys(config_name, fixed)
+        composed = _compose(config_name, [override.input_line or "" for override in fixed])
+    table = composed.get("table")
+    if not multirun and str(composed.hydra.mode) != "RunMode.MULTIRUN":
+        if table is not None:
+            check_row_is_whole(table.rows, overrides)
+        return [overrides], False
+    swept = [f"{key}={value}" for key, value in (composed.hydra.sweeper.params or {}).items()]
+    (batch,) = BasicSweeper.split_arguments(_parse([*swept, *overrides]), None)
+    return [row_overrides(table.rows, job) for job in batch] if table is not None else batch, True
+
+
+def _check_choices(config_name: str, overrides: Sequence[Override]) -> None:
+    """Raise ConfigError where an override chooses a file that a group does not have."""
+    groups = _groups()
+    for override in overrides:
+        group = override.key_or_group
+        if group not in groups or group.startswith("hydra") or override.is_delete():  # Hydra has choices of its own
+            continue
+        chosen = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
+        for choice in (item for value in chosen for item in (value if isinstance(value, list) else [value])):
+            if str(choice) not in groups[group]:
+                close = nearest(str(choice), groups[group])
+                hint = f"did you mean {close}?" if close else f"choose one of {', '.join(groups[group])}"
+                raise ConfigError(f"{group}={choice}: conf/{group} has no such file; {hint}")
+
+
+def _check_keys(config_name: str, overrides: Sequence[Override]) -> None:
+    """Raise ConfigError where an override sets a key that the files chosen do not lead to, with ``+`` or without."""
+    groups = _groups()
+    values = [o for o in overrides if o.key_or_group not in groups and o.key_or_group.split(".")[0] != "hydra"]
+    if not values:
+        return
+    config = _composed_of(config_name, tuple(o.input_line or "" for o in overrides if o.key_or_group in groups))
+    added = {o.key_or_group.removesuffix("._target_") for o in values if o.key_or_group.endswith("._target_")}
+    added |= {o.key_or_group for o in values if isinstance(value := o.value(), dict) and "_target_" in value}
+    for override in values:
+        key = override.key_or_group
+        if "/" in key or override.package is not None:
+            close = nearest(key, groups)
+            raise ConfigError(f"unknown group {key}" + (f": did you mean {close}?" if close else ""))
+        check_override(key, config, added, groups)
+
+
+@cache
+def _composed_of(config_name: str, chosen: tuple[str, ...]) -> Mapping[str, Any]:
+    """What the files chosen give, before any value of the command line: its keys are those that there are."""
+    return _plain(_compose(config_name, chosen))
+
+
+def _check_folders(jobs: Sequence[DictConfig]) -> None:
+    folders = [job.paths.folder for job in jobs]
+    for folder in folders:
+        if folders.count(folder) > 1:
+            raise ConfigError(f"{folders.count(folder)} jobs would share the folder {folder}: give each its own name=…")
+
+
+@cache
+def _groups() -> dict[str, list[str]]:
+    """The groups of conf/ with their choices."""
+    groups: dict[str, list[str]] = {}
+    for file in sorted(CONF.rglob("*.yaml")):
+        if file.parent != CONF:
+            groups.setdefault(file.parent.relative_to(CONF).as_posix(), []).append(file.stem)
+    groups["experiment"] += [f"table/{name}" for name in groups["experiment/table"]]
+    return groups
+
+
+def _hydra() -> Any:
+    return initialize_config_dir(str(CONF), version_base="1.3", job_name="check")
+
+
+def _parse(overrides: Sequence[str]) -> list[Override]:
+    try:
+        return OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise ConfigError(f"{' '.join(overrides)}: {_first_line(error)}") from error
+
+
+def _compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
+    try:
+        return hydra_compose(config_name, list(overrides), return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        cause = f": {_first_line(error.__cause__)}" if error.__cause__ else ""
+        raise ConfigError(" ".join(str(error).split()) + cause) from error
+
+
+def _missing(node: Mapping[str, Any], at: str = "") -> str | None:
+    """The first key outside Hydra's own node that still waits for its value."""
+    for key, value in node.items():
+        path = f"{at}.{key}" if at else key
+        if path == "hydra":
+            continue
+        if value == "???":
+            return path
+        if isinstance(value, Mapping) and (found := _missing(value, path)):
+            return found
+    return None
+
+
+def _plain(config: DictConfig, resolve: bool = False) -> dict[str, Any]:
+    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=resolve))
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def _report(program: str, error: Exception, code: int) -> int:
+    sys.stderr.write(f"ktr.{program}: {type(error).__name__}: {error}\n")
+    return code

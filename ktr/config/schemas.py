@@ -1,0 +1,101 @@
+"""The root schemas: what conf/train.yaml, conf/evaluate.yaml and conf/attribute.yaml may hold.
+
+``_target_`` leaves have no schema of their own: the constructor's signature is the schema (``ktr.config.keys``).
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+
+@dataclass
+class Paths:
+    """Where things are. ``folder`` is the run's, below ``runs``; ``run_dir`` is both together."""
+
+    runs: str = MISSING
+    models: str = MISSING
+    data: str = MISSING
+    cache: str = MISSING
+    folder: str = MISSING
+    run_dir: str = MISSING
+
+
+@dataclass
+class Program:
+    """What every entry point has: the policy, its prompts and its data, each a ``_target_`` node of conf/."""
+
+    seed: int = 0
+    name: str = MISSING
+    resume: bool = True
+    paths: Paths = field(default_factory=Paths)
+    data: Any = MISSING
+    video: Any = MISSING
+    prompt: Any = MISSING
+    encoder: Any = MISSING
+    model: Any = MISSING
+    rollout: Any = MISSING
+    sampling: Any = MISSING
+    scorer: Any = MISSING
+
+
+@dataclass
+class Table:
+    """A table of the paper as a sweep: conf/experiment/table/*.yaml.
+
+    ``rows`` maps a row, by its key in the published results, to the overrides that make it. ``row`` is the one that a
+    single run is, and ``baseline`` the one that the others are compared with. Each row is run with each of ``seeds``.
+    """
+
+    name: str = MISSING
+    title: str = MISSING
+    baseline: str = MISSING
+    rows: dict[str, list[str]] = field(default_factory=dict)
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    row: str | None = None
+
+
+@dataclass
+class Train(Program):
+    """conf/train.yaml."""
+
+    reward: Any = MISSING
+    advantage: Any = MISSING
+    answers: Any = MISSING
+    selection: Any = MISSING
+    attribution: Any = MISSING
+    loss: Any = MISSING
+    algorithm: Any = MISSING
+    optimizer: Any = MISSING
+    trainer: Any = MISSING
+    logger: Any = MISSING
+    callbacks: Any = MISSING
+    labels: dict[str, str] = field(default_factory=dict)
+    probe: Any = None
+    table: Table | None = None
+
+
+@dataclass
+class Evaluate(Program):
+    """conf/evaluate.yaml."""
+
+    reward: Any = MISSING
+    answers: Any = MISSING
+
+
+@dataclass
+class Attribute(Program):
+    """conf/attribute.yaml."""
+
+    reward: Any = MISSING
+    advantage: Any = MISSING
+    selection: Any = MISSING
+    attribution: Any = MISSING
+    num_questions: int = MISSING
+
+
+def register_schemas() -> None:
+    """Make the schemas known to Hydra by the names that conf/*.yaml start with."""
+    for name, schema in {"train": Train, "evaluate": Evaluate, "attribute": Attribute}.items():
+        ConfigStore.instance().store(name=f"{name}_schema", node=schema)

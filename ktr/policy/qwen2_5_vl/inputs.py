@@ -1,0 +1,103 @@
+"""From a question to what the policy reads: chat template, expanded placeholders, pixels, explicit positions."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
+from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
+
+from ktr.data.prompts import PromptTemplate
+from ktr.data.video import VideoReader
+from ktr.errors import PromptTooLong
+from ktr.policy.qwen2_5_vl.positions import mrope_positions
+from ktr.types import PromptInputs, VideoQuestion
+
+
+class PromptEncoder:
+    """Encodes questions with the processor of a model folder; one encoder serves training, validation and every engine.
+
+    Frames are read and sampled by ``reader``; the transformers video processor only resizes, normalises and cuts them
+    into patches. The time between temporal patches is that of the *sampled* frames. A prompt of more than
+    ``max_prompt_tokens`` raises ``PromptTooLong``: cutting it would drop part of the video or of the question.
+    """
+
+    def __init__(self, path: str | Path, template: PromptTemplate, reader: VideoReader, max_prompt_tokens: int):
+        self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+        self.template = template
+        self.reader = reader
+        self.max_prompt_tokens = max_prompt_tokens
+        settings = reader.settings
+        size = {"shortest_edge": settings.min_pixels, "longest_edge": settings.max_pixels}
+        self._videos = cast(
+            Qwen2VLVideoProcessor,
+            Qwen2VLVideoProcessor.from_pretrained(path, size=size, cap_pixels_per_frame=False),
+        )
+        self._images = cast(Qwen2VLImageProcessor, Qwen2VLImageProcessor.from_pretrained(path, size=size))
+        self._tokens_per_second = _vision_config(path)["tokens_per_second"]
+
+    def encode(self, question: VideoQuestion) -> PromptInputs:
+        """Read the media of one question and encode it.
+
+        Raises a ``MediaError`` that names the file where it can't be decoded, and ``PromptTooLong``.
+        """
+        if question.data_type == "video":
+            video = self.reader.read(question.media_path)
+            frames = torch.from_numpy(np.ascontiguousarray(video.frames_FHWC)).permute(0, 3, 1, 2)
+            patches = self._videos(videos=[frames], do_sample_frames=False, return_tensors="pt")
+            pixels_NC, grid = patches["pixel_values_videos"], patches["video_grid_thw"][0]
+            seconds_per_patch = video.seconds_per_temporal_patch(self._videos.temporal_patch_size)
+            token = "<|video_pad|>"
+        else:
+            pixels_HWC = np.ascontiguousarray(self.reader.read_image(question.media_path))
+            image = torch.from_numpy(pixels_HWC).permute(2, 0, 1)
+            patches = self._images(images=[image], return_tensors="pt")
+            pixels_NC, grid = patches["pixel_values"], patches["image_grid_thw"][0]
+            seconds_per_patch, token = 0.0, "<|image_pad|>"
+
+        grid_thw = (int(grid[0]), int(grid[1]), int(grid[2]))
+        text = self.tokenizer.apply_chat_template(
+            self.template.messages(question), tokenize=False, add_generation_prompt=True
+        )
+        input_ids_P = self._expand(str(text), token, num_visual=pixels_NC.shape[0] // self._videos.merge_size**2)
+        if len(input_ids_P) > self.max_prompt_tokens:
+            raise PromptTooLong(question.id, len(input_ids_P), self.max_prompt_tokens)
+        positions_3P = mrope_positions(
+            input_ids_P,
+            cast(int, self.tokenizer.convert_tokens_to_ids(token)),
+            grid_thw,
+            self._videos.merge_size,
+            seconds_per_patch,
+            self._tokens_per_second,
+        )
+        return PromptInputs(question, input_ids_P, positions_3P, pixels_NC, grid_thw, seconds_per_patch)
+
+    def _expand(self, text: str, token: str, num_visual: int) -> torch.Tensor:
+        """Token ids of the prompt, its single placeholder repeated once per merged visual token."""
+        if text.count(token) != 1:
+            raise ValueError(f"the chat template must hold {token} once, found {text.count(token)} in: {text!r}")
+        before, after = (self.tokenizer.encode(part, add_special_tokens=False) for part in text.split(token))
+        placeholder = self.tokenizer.convert_tokens_to_ids(token)
+        return torch.tensor(before + [placeholder] * num_visual + after)
+
+
+def with_forced_prefix(prompt: PromptInputs, prefix_ids: Sequence[int]) -> PromptInputs:
+    """The prompt with the first tokens of its answer already written, as a control: ``<think> </think> <answer>``."""
+    prefix = torch.tensor(prefix_ids)
+    start = int(prompt.positions_3P.max()) + 1
+    positions = (torch.arange(len(prefix)) + start).expand(3, -1)
+    return replace(
+        prompt,
+        input_ids_P=torch.cat([prompt.input_ids_P, prefix]),
+        positions_3P=torch.cat([prompt.positions_3P, positions], dim=1),
+    )
+
+
+def _vision_config(path: str | Path) -> dict[str, Any]:
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(path).vision_config.to_dict()

@@ -1,0 +1,168 @@
+"""What crosses the border to vLLM: a prompt with the trainer's own pixels goes in, completions come out.
+
+vLLM's processor is passed by. vLLM gets token ids with their placeholders expanded, the patches, the grid and the time
+between temporal patches, which is all that its model reads: the trainer's decoding and resizing are the only ones, and
+what both see is the same by construction. What vLLM makes of it, positions above all, is compared.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from transformers import BatchFeature
+from vllm.inputs import mm_input
+from vllm.model_executor.models.qwen2_vl import _create_qwen2vl_field_factory  # the layout of Qwen's fields
+from vllm.multimodal.inputs import MultiModalFieldConfig, MultiModalKwargsItems, PlaceholderRange
+from vllm.sampling_params import RequestOutputKind
+from vllm.sampling_params import SamplingParams as VLLMSamplingParams
+
+from ktr.errors import EngineError
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.rollout.engine import SamplingParams
+from ktr.types import Completion, PromptInputs, RolloutGroup
+
+# exp of it is exactly 0 beside any real logit, and unlike -inf it survives JSON.
+_BAN = -1e9
+
+
+def multimodal_input(prompt: PromptInputs, policy: QwenVLPolicy) -> Any:
+    """vLLM's processed input of one prompt: ids, tensors, their content hash, and where the placeholders are."""
+    is_video = prompt.question.data_type == "video"
+    modality = "video" if is_video else "image"
+    grid = torch.tensor([prompt.grid_thw])
+    if is_video:
+        tensors: dict[str, Any] = {
+            "pixel_values_videos": prompt.pixels_NC,
+            "video_grid_thw": grid,
+            "second_per_grid_ts": torch.tensor([prompt.seconds_per_patch], dtype=torch.float64),
+        }
+    else:
+        tensors = {"pixel_values": prompt.pixels_NC, "image_grid_thw": grid}
+    fields = _create_qwen2vl_field_factory(int(policy.merge_area**0.5))(tensors)
+    fields = dict(fields, second_per_grid_ts=MultiModalFieldConfig.batched("video", keep_on_cpu=True))
+    return mm_input(
+        prompt_token_ids=prompt.input_ids_P.tolist(),
+        mm_kwargs=MultiModalKwargsItems.from_hf_inputs(BatchFeature(tensors), fields),
+        mm_hashes={modality: [content_hash(prompt)]},
+        mm_placeholders={modality: [_placeholder_range(policy.is_visual(prompt.input_ids_P))]},
+    )
+
+
+def content_hash(prompt: PromptInputs) -> str:
+    """The key of vLLM's encoder and prefix caches: the pixels, their grid and the time between patches."""
+    pixels = prompt.pixels_NC.contiguous()
+    digest = hashlib.blake2b(pixels.view(torch.uint8).numpy().data, digest_size=16)
+    digest.update(f"{pixels.dtype}{prompt.grid_thw}{prompt.seconds_per_patch}".encode())
+    return digest.hexdigest()
+
+
+def sampling_fields(sampling: SamplingParams, policy: QwenVLPolicy, seed: int) -> dict[str, Any]:
+    """The fields of vLLM's SamplingParams, as plain values. At temperature 0 one completion stands for all of them."""
+    return {
+        "n": sampling.num_completions if sampling.temperature > 0 else 1,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p if sampling.temperature > 0 else 1.0,
+        "max_tokens": sampling.max_tokens,
+        "seed": seed,
+        "logprobs": 0,  # those of the sampled tokens only
+        "logit_bias": {int(token): _BAN for token in policy.banned_ids.tolist()},
+        "stop_token_ids": [policy.eos_token_id],
+        "ignore_eos": True,  # the policy's EOS ends a completion, not what some generation_config.json lists besides
+        "detokenize": False,
+    }
+
+
+def sampling_params(sampling: SamplingParams, policy: QwenVLPolicy, seed: int) -> VLLMSamplingParams:
+    fields = sampling_fields(sampling, policy, seed)
+    return VLLMSamplingParams(**fields, output_kind=RequestOutputKind.FINAL_ONLY)
+
+
+def rollout_group(
+    prompt: PromptInputs,
+    sampling: SamplingParams,
+    policy: QwenVLPolicy,
+    outputs: Sequence[tuple[Sequence[int], Sequence[float], set[str]]],
+    engine: str,
+    version: int,
+) -> RolloutGroup:
+    """The group of one prompt from (token ids, log-probs, weight versions) of each completion.
+
+    Raises ``EngineError`` where a completion is missing, cut off, or sampled from any weights but ``version``.
+    """
+    remedy = "the question is asked again on a fresh engine"
+    expected = sampling.num_completions if sampling.temperature > 0 else 1
+    if len(outputs) != expected:
+        raise EngineError(engine, f"{len(outputs)} of {expected} completions of question {prompt.question.id}", remedy)
+    completions = []
+    for token_ids, logps, versions in outputs:
+        if not token_ids or len(token_ids) != len(logps):
+            raise EngineError(engine, f"a completion of question {prompt.question.id} has no tokens", remedy)
+        if versions != {str(version)}:
+            raise EngineError(engine, f"sampled from weights {sorted(versions)}, the policy is at {version}", remedy)
+        stopped = token_ids[-1] == policy.eos_token_id
+        if not stopped and len(token_ids) < sampling.max_tokens:
+            raise EngineError(engine, f"a completion of question {prompt.question.id} was cut off", remedy)
+        text = policy.tokenizer.decode(token_ids[:-1] if stopped else token_ids, skip_special_tokens=False)
+        completions.append(
+            Completion(
+                torch.tensor(token_ids),
+                torch.tensor(logps, dtype=torch.float32),
+                str(text),
+                "stop" if stopped else "length",
+                version,
+            )
+        )
+    repeats = sampling.num_completions // expected
+    return RolloutGroup(prompt, tuple(completions) * repeats)
+
+
+def check_fits(prompts: Iterable[PromptInputs], sampling: SamplingParams, max_model_len: int, engine: str) -> None:
+    """Raises ``EngineError`` before anything is sent where a prompt and its answer exceed the engine's context."""
+    longest = max(prompt.num_tokens for prompt in prompts)
+    if longest + sampling.max_tokens > max_model_len:
+        raise EngineError(
+            engine,
+            f"a prompt of {longest} tokens and {sampling.max_tokens} of answer exceed max_model_len={max_model_len}",
+            "raise rollout.max_model_len, or lower encoder.max_prompt_tokens or sampling.max_tokens",
+        )
+
+
+class PositionCheck:
+    """Asserts that an engine's model places a prompt's tokens where the trainer does.
+
+    Positions depend on nothing but the layout of a prompt, so that each layout is compared once.
+    """
+
+    def __init__(self) -> None:
+        self._known: set[tuple[Any, ...]] = set()
+
+    def __call__(
+        self,
+        prompts: Iterable[PromptInputs],
+        policy: QwenVLPolicy,
+        prompt_positions: Callable[..., list[list[int]]],
+        engine: str,
+    ) -> None:
+        """``prompt_positions`` is the worker's method of that name. Raises ``EngineError`` where the two differ."""
+        for prompt in prompts:
+            modality = prompt.question.data_type
+            offset = _placeholder_range(policy.is_visual(prompt.input_ids_P)).offset
+            layout = (prompt.num_tokens, modality, offset, list(prompt.grid_thw), prompt.seconds_per_patch)
+            key = (*layout[:3], *prompt.grid_thw, prompt.seconds_per_patch)
+            if key in self._known:
+                continue
+            if prompt.positions_3P.tolist() != prompt_positions(*layout):
+                raise EngineError(
+                    engine,
+                    f"it gives the prompt of question {prompt.question.id} other M-RoPE positions than the trainer",
+                    "use the vLLM of requirements-vllm.lock: log-probs of the two would not be of one policy",
+                )
+            self._known.add(key)
+
+
+def _placeholder_range(visual_P: Int[Tensor, " P"] | Tensor) -> PlaceholderRange:
+    where = torch.nonzero(visual_P)[:, 0]
+    return PlaceholderRange(offset=int(where[0]), length=len(where))

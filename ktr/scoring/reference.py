@@ -1,0 +1,44 @@
+"""The reference policy of the KL term: a frozen copy, or the policy with its LoRA adapters off."""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ktr.attribution.views import Factual
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.scoring.scorer import GroupScorer
+from ktr.types import RolloutGroup
+
+
+class Reference:
+    """Log-probs of the policy as it was before training.
+
+    With LoRA the reference is ``policy`` without its adapters and costs no memory; else it is a second copy, which
+    ``load_frozen`` gives when it is first asked for: a run without a KL term never loads it. A tower that isn't trained
+    is the same in both, and its features are used again.
+    """
+
+    def __init__(self, policy: QwenVLPolicy, load_frozen: Callable[[], QwenVLPolicy]):
+        self.policy = policy
+        self.load_frozen = load_frozen
+
+    @cached_property
+    def frozen(self) -> QwenVLPolicy:
+        """The second copy, on the policy's device."""
+        return self.load_frozen().requires_grad_(False).eval().to(self.policy.device)
+
+    @torch.no_grad()
+    def logps(
+        self, scorer: GroupScorer, groups: Sequence[RolloutGroup], features: Sequence[Float[Tensor, "_ D"]]
+    ) -> list[Float[Tensor, "G T"]]:
+        """Factual log-probs of each group's tokens; ``features`` are the policy's."""
+        model = self.policy if self.policy.has_adapters else self.frozen
+        with self.policy.without_adapters() if self.policy.has_adapters else nullcontext():
+            if self.policy.trains_vision:
+                features = model.encode_video([group.prompt for group in groups])
+            scores = scorer.score(model, groups, features, Factual(), seeds=[0] * len(groups))
+        return [score.logps_GT for score in scores]

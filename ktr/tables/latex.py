@@ -1,0 +1,58 @@
+"""table.tex: the table of results with booktabs."""
+
+from ktr.tables.grids import MINUS, NONE, results_grid, results_notes
+from ktr.tables.values import Table
+
+ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "Δ": r"$\Delta$",
+    "×": r"$\times$",
+    MINUS: "$-$",
+    NONE: "---",
+    "“": "``",
+    "”": "''",
+}
+
+
+def table_latex(table: Table) -> str:
+    """A ``tabular`` in a ``table`` float; needs ``\\usepackage{booktabs}``. Warnings and notes stand in the caption."""
+    grid = results_grid(table)
+    caption = [
+        table.source.title or table.source.name,
+        *(f"Warning: {text}" for text in table.comparison.warnings),
+        *results_notes(table),
+    ]
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{escape(' '.join(text if text.endswith('.') else f'{text}.' for text in caption))}}}",
+        rf"\label{{tab:{table.source.name}}}",
+        rf"\begin{{tabular}}{{l{'r' * (len(grid.columns) - 1)}}}",
+        r"\toprule",
+        _line(grid.columns),
+        r"\midrule",
+        *(_line(row) for row in grid.rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def escape(text: str) -> str:
+    """``text`` as LaTeX shows it."""
+    return "".join(ESCAPES.get(character, character) for character in text)
+
+
+def _line(cells: list[str]) -> str:
+    return f"{' & '.join(escape(cell) for cell in cells)} \\\\"
