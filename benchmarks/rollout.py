@@ -49,7 +49,7 @@ from transformers.utils.logging import disable_progress_bar
 from benchmarks.rollout_table import markdown, overlap_sentence, table
 from ktr.config.command_line import compose
 from ktr.errors import MissingExtra
-from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.policy.family import Policy
 from ktr.rollout.engine import RolloutEngine, SamplingParams
 from ktr.rollout.vllm.setup import require_vllm
 from ktr.training.run import load_policy
@@ -84,7 +84,7 @@ class Measured:
 
     name: str
     engine: RolloutEngine
-    policy: QwenVLPolicy
+    policy: Policy
     rounds: dict[int, list[dict[str, float]]] = field(default_factory=dict)
     versions: Iterator[int] = field(default_factory=itertools.count)
 

@@ -35,11 +35,12 @@ from benchmarks.reference_scoring import reference_scores
 from benchmarks.small_model import random_group, write_model_folder
 from ktr.algorithm.loss import ClippedSurrogate
 from ktr.algorithm.weighting import KeyTokens, TokenWeighting, Uniform
+from ktr.attribution.group_scores import GroupScores
 from ktr.attribution.selection import TopRatio
 from ktr.attribution.signals import EntropySignal, TemporalSignal, VisualSignal
 from ktr.attribution.views import Factual, MaskedVideo, View
+from ktr.policy.qwen2_5_vl import policy as policy_module
 from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
-from ktr.scoring import scorer as scorer_module
 from ktr.scoring.scorer import GroupScorer
 from ktr.types import TokenScores
 
@@ -86,7 +87,7 @@ class Update(ABC):
             ref_logps_GT=reference.logps_GT,
             advantages_G=self.advantages_G,
             completion_mask_GT=mask_GT,
-            token_weights_GT=weighting(factual.detach(), views, mask_GT, eos_GT).weights_GT,
+            token_weights_GT=weighting(GroupScores(factual.detach(), views, mask_GT, eos_GT)).weights_GT,
             num_sequences=len(mask_GT),
             num_tokens=int(mask_GT.sum()),
         )
@@ -127,12 +128,12 @@ class Ours(Update):
         for view in views:
             with self.section("masked view" if isinstance(view, MaskedVideo) else "shuffled view"):
                 counterfactual += self.scorer.score(self.policy, groups, held, view, seeds)
-        with self.section("factual forward"), patch.object(scorer_module, "token_logps", self._timed_head):
+        with self.section("factual forward"), patch.object(policy_module, "token_logps", self._timed_head):
             (factual,) = self.scorer.score_pass(self.policy, groups, features, [Factual()], seeds, entropy)
         self.seconds["factual forward"] -= self.seconds["factual head"]
         return factual, reference, counterfactual
 
-    def _timed_head(self, *args, head=scorer_module.token_logps, **kwargs):
+    def _timed_head(self, *args, head=policy_module.token_logps, **kwargs):
         with self.section("factual head"):
             return head(*args, **kwargs)
 

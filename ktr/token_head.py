@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ktr.types import Distributions
+
 
 def token_logps(
     hidden_ND: Float[Tensor, "N D"],
@@ -25,25 +27,21 @@ def token_logps(
     The distribution is softmax(h·Wᵀ / temperature) with ``banned_ids`` left out, as the rollout engine samples it.
     """
     # Autocast does not reach the backward of a custom function: cast here, once, and compute without it.
-    hidden_ND, weight_VD = as_autocast(hidden_ND), as_autocast(weight_VD)
+    hidden_ND, weight_VD = _as_autocast(hidden_ND), _as_autocast(weight_VD)
     with torch.autocast(hidden_ND.device.type, enabled=False):
         return _ChunkedLogps.apply(hidden_ND, weight_VD, targets_N, banned_ids, temperature, chunk_size, entropy)
 
 
-def log_probs(
-    hidden_ND: Float[Tensor, "N D"],
-    weight_VD: Float[Tensor, "V D"],
-    banned_ids: Int[Tensor, " B"],
-    temperature: float = 1.0,
-) -> Float[Tensor, "N V"]:
-    """All log-probs of the distribution that ``token_logps`` scores, in fp32 or better; −inf on ``banned_ids``.
+def log_probs(distributions: Distributions, rows: slice | Int[Tensor, " n"]) -> Float[Tensor, "n V"]:
+    """All log-probs of some rows of ``distributions``, in fp32 or better; −inf on the banned ids.
 
-    For a chunk of rows: the result has a row of V for each.
+    They are those that ``token_logps`` scores. For a chunk of rows: the result has a row of V for each.
     """
-    return _logits(hidden_ND, weight_VD, banned_ids, temperature).log_softmax(-1)
+    logits = distributions.head(distributions.hidden_ND[rows])
+    return _sampled(logits, distributions.banned_ids, distributions.temperature).log_softmax(-1)
 
 
-def as_autocast(tensor: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+def _as_autocast(tensor: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """The tensor in the precision that autocast would multiply it in, where autocast is on."""
     device = tensor.device.type
     return tensor.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else tensor
@@ -99,9 +97,13 @@ class _ChunkedLogps(torch.autograd.Function):
 
 
 def _logits(hidden_ND: Tensor, weight_VD: Tensor, banned_ids: Tensor, temperature: float) -> Tensor:
-    logits = hidden_ND @ weight_VD.t()
-    if logits.dtype in (torch.float16, torch.bfloat16):
-        logits = logits.float()
+    return _sampled(hidden_ND @ weight_VD.t(), banned_ids, temperature)
+
+
+def _sampled(logits_NV: Tensor, banned_ids: Tensor, temperature: float) -> Tensor:
+    """The logits of the distribution that is sampled, in place where they are fp32 or better."""
+    if logits_NV.dtype in (torch.float16, torch.bfloat16):
+        logits_NV = logits_NV.float()
     if temperature != 1.0:
-        logits = logits.div_(temperature)
-    return logits.index_fill_(1, banned_ids, float("-inf"))
+        logits_NV = logits_NV.div_(temperature)
+    return logits_NV.index_fill_(1, banned_ids, float("-inf"))

@@ -9,7 +9,8 @@ answer a ``Completion`` of its own length, together a ``RolloutGroup``. Rewards 
 ``Experience``, the unit that is scored, weighted and learned from.
 """
 
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -43,6 +44,13 @@ class VideoQuestion:
     source: str = ""
     category: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def seed(self, *context: object) -> int:
+        """The seed of all that is random about the question in a context, such as (run's seed, step).
+
+        Equal on any rank, in any batch and after a resume.
+        """
+        return zlib.crc32("/".join(map(str, (*context, self.id))).encode())
 
 
 @dataclass(frozen=True)
@@ -100,6 +108,11 @@ class RolloutGroup:
     def question(self) -> VideoQuestion:
         return self.prompt.question
 
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that were generated, of all completions."""
+        return sum(len(completion.token_ids_T) for completion in self.completions)
+
     @cached_property
     def completion_ids_GT(self) -> Int[Tensor, "G T"]:
         return torch.nn.utils.rnn.pad_sequence([c.token_ids_T for c in self.completions], batch_first=True)
@@ -120,19 +133,19 @@ class Distributions:
     """The full distribution behind each token of a group, as the hidden row and the head that give its logits.
 
     N·D numbers instead of N·V. The N rows are the True positions of ``completion_mask_GT`` in order; ``hidden_ND`` has
-    a gradient where the pass had one. The head is the policy's own, so that rows are read before its next update.
+    a gradient where the pass had one. ``head`` is the policy's own, so that rows are read before its next update.
     ``token_head.log_probs`` turns some rows at a time into log-probs.
     """
 
     hidden_ND: Float[Tensor, "N D"]
-    weight_VD: Float[Tensor, "V D"]
+    head: Callable[[Float[Tensor, "n D"]], Float[Tensor, "n V"]]
     completion_mask_GT: Bool[Tensor, "G T"]
     banned_ids: Int[Tensor, " B"]
     temperature: float = 1.0
     chunk_size: int = 512
 
     def detach(self) -> "Distributions":
-        return replace(self, hidden_ND=self.hidden_ND.detach(), weight_VD=self.weight_VD.detach())
+        return replace(self, hidden_ND=self.hidden_ND.detach())
 
 
 @dataclass(frozen=True)

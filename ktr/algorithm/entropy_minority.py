@@ -12,17 +12,18 @@ A threshold over the batch must be known before the first loss is, so it costs o
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from ktr.algorithm.weighting import TokenWeighting
+from ktr.attribution.group_scores import GroupScores
 from ktr.attribution.signals import DataType
 from ktr.attribution.views import View
-from ktr.types import TokenScores, TokenWeights
+from ktr.types import TokenWeights
 
 
 @runtime_checkable
@@ -52,15 +53,9 @@ class BatchEntropy:
     def required_views(self, data_type: DataType) -> tuple[View, ...]:
         return ()
 
-    def __call__(
-        self,
-        factual: TokenScores,
-        views: Mapping[View, TokenScores],
-        completion_mask_GT: Bool[Tensor, "G T"],
-        eos_GT: Bool[Tensor, "G T"],
-    ) -> TokenWeights:
-        if self.threshold is None or factual.entropies_GT is None:
+    def __call__(self, group: GroupScores) -> TokenWeights:
+        if self.threshold is None or group.factual.entropies_GT is None:
             raise ValueError("a threshold over the batch needs entropies, and for_batch before the first group")
-        entropies_GT = torch.where(completion_mask_GT, factual.entropies_GT.detach(), 0.0)
-        selected_GT = completion_mask_GT & (entropies_GT >= self.threshold)
+        entropies_GT = torch.where(group.completion_mask_GT, group.factual.entropies_GT.detach(), 0.0)
+        selected_GT = group.completion_mask_GT & (entropies_GT >= self.threshold)
         return TokenWeights(selected_GT.to(entropies_GT.dtype), {"entropy": selected_GT}, {"entropy": entropies_GT})

@@ -11,15 +11,16 @@ longest completion of the group, so that min and max see positions that only few
 lets gradients flow through w: here they do where ``divergence`` keeps them, and by default w is a constant.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
+from ktr.attribution.group_scores import GroupScores
 from ktr.attribution.signals import DataType
 from ktr.attribution.views import View
-from ktr.types import Distributions, TokenScores, TokenWeights
+from ktr.types import Distributions, TokenWeights
 
 
 class GroupDivergence:
@@ -34,18 +35,12 @@ class GroupDivergence:
     def required_views(self, data_type: DataType) -> tuple[View, ...]:
         return ()
 
-    def __call__(
-        self,
-        factual: TokenScores,
-        views: Mapping[View, TokenScores],
-        completion_mask_GT: Bool[Tensor, "G T"],
-        eos_GT: Bool[Tensor, "G T"],
-    ) -> TokenWeights:
-        if factual.distributions is None:
+    def __call__(self, group: GroupScores) -> TokenWeights:
+        if group.factual.distributions is None:
             raise ValueError("the factual view was scored without distributions, which the divergence is made of")
-        k_T = self.divergence(factual.distributions)
-        weights_GT = torch.where(completion_mask_GT, divergence_weights(k_T, self.alpha), 0.0)
-        scores_GT = torch.where(completion_mask_GT, k_T.detach(), 0.0)
+        k_T = self.divergence(group.factual.distributions)
+        weights_GT = torch.where(group.completion_mask_GT, divergence_weights(k_T, self.alpha), 0.0)
+        scores_GT = torch.where(group.completion_mask_GT, k_T.detach(), 0.0)
         return TokenWeights(weights_GT, scores={"group_divergence": scores_GT})
 
 

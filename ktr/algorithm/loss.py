@@ -29,14 +29,16 @@ class LossTerms:
     """One group's share of the batch's loss and of what to log; each adds over groups, micro-batches and ranks.
 
     ``loss`` has the gradient, the rest is detached: ``loss = policy_loss + beta * kl``. ``clip_fraction`` (tokens whose
-    gradient the clip removes) and ``ratio_mean`` are shares of all completion tokens of the global batch.
+    gradient the clip removes) is a share of all completion tokens of the global batch; ``ratio_sum`` is over the
+    group's own ``num_tokens``.
     """
 
     loss: Float[Tensor, ""]
     policy_loss: Float[Tensor, ""]
     kl: Float[Tensor, ""]
     clip_fraction: Float[Tensor, ""]
-    ratio_mean: Float[Tensor, ""]
+    ratio_sum: Float[Tensor, ""]
+    num_tokens: Float[Tensor, ""]
 
 
 class ClippedSurrogate:
@@ -115,7 +117,8 @@ class ClippedSurrogate:
             policy_loss=policy_loss.detach(),
             kl=kl.detach(),
             clip_fraction=removed_GT.sum() / num_tokens,
-            ratio_mean=on_completion(ratio_GT.detach()).sum() / num_tokens,
+            ratio_sum=on_completion(ratio_GT.detach()).sum(),
+            num_tokens=completion_mask_GT.sum().to(policy_loss.dtype),
         )
 
     def _penalty(

@@ -16,7 +16,6 @@ paired, which may be the identity; ``attribution.views``); ``kl_scope=selected``
 (``algorithm.loss``, ``algorithm.reductions``); ``count=selected`` (the length reward; ``rewards.length``).
 """
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -24,8 +23,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ktr.algorithm.weighting import KeyTokens
-from ktr.attribution.views import View
-from ktr.types import TokenScores, TokenWeights
+from ktr.attribution.group_scores import GroupScores
+from ktr.types import TokenWeights
 
 
 class GroupQuantile:
@@ -55,18 +54,12 @@ class ReleasedKeyTokens(KeyTokens):
     Else its scores, all 0, would tie at the quantile, and all be kept.
     """
 
-    def __call__(
-        self,
-        factual: TokenScores,
-        views: Mapping[View, TokenScores],
-        completion_mask_GT: Bool[Tensor, "G T"],
-        eos_GT: Bool[Tensor, "G T"],
-    ) -> TokenWeights:
+    def __call__(self, group: GroupScores) -> TokenWeights:
         acting = {
             name: signal
             for name, signal in self.signals.items()
-            if all(view in views for view in signal.required_views("video"))
+            if all(view in group.views for view in signal.required_views("video"))
         }
         if self.signals and not acting:
-            return TokenWeights(torch.zeros_like(factual.logps_GT))
-        return KeyTokens(acting, self.selection)(factual, views, completion_mask_GT, eos_GT)
+            return TokenWeights(torch.zeros_like(group.factual.logps_GT))
+        return KeyTokens(acting, self.selection)(group)

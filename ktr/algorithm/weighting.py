@@ -15,10 +15,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ktr.attribution.group_scores import GroupScores
 from ktr.attribution.selection import Selection
 from ktr.attribution.signals import DataType, RandomSignal, Signal
 from ktr.attribution.views import View
-from ktr.types import TokenScores, TokenWeights
+from ktr.types import TokenWeights
 
 
 @runtime_checkable
@@ -27,13 +28,7 @@ class TokenWeighting(Protocol):
 
     def required_views(self, data_type: DataType) -> tuple[View, ...]: ...
 
-    def __call__(
-        self,
-        factual: TokenScores,
-        views: Mapping[View, TokenScores],
-        completion_mask_GT: Bool[Tensor, "G T"],
-        eos_GT: Bool[Tensor, "G T"],
-    ) -> TokenWeights: ...
+    def __call__(self, group: GroupScores) -> TokenWeights: ...
 
 
 class Uniform:
@@ -42,14 +37,8 @@ class Uniform:
     def required_views(self, data_type: DataType) -> tuple[View, ...]:
         return ()
 
-    def __call__(
-        self,
-        factual: TokenScores,
-        views: Mapping[View, TokenScores],
-        completion_mask_GT: Bool[Tensor, "G T"],
-        eos_GT: Bool[Tensor, "G T"],
-    ) -> TokenWeights:
-        return TokenWeights(completion_mask_GT.to(factual.logps_GT.dtype))
+    def __call__(self, group: GroupScores) -> TokenWeights:
+        return TokenWeights(group.completion_mask_GT.to(group.factual.logps_GT.dtype))
 
 
 class KeyTokens:
@@ -74,22 +63,14 @@ class KeyTokens:
         views = (view for signal in self.signals.values() for view in signal.required_views(data_type))
         return tuple(dict.fromkeys(views))
 
-    def __call__(
-        self,
-        factual: TokenScores,
-        views: Mapping[View, TokenScores],
-        completion_mask_GT: Bool[Tensor, "G T"],
-        eos_GT: Bool[Tensor, "G T"],
-    ) -> TokenWeights:
+    def __call__(self, group: GroupScores) -> TokenWeights:
         if not self.signals:
-            return Uniform()(factual, views, completion_mask_GT, eos_GT)
-        scores = {
-            name: _on(completion_mask_GT, signal.scores(factual, views).detach())
-            for name, signal in self.signals.items()
-        }
-        weights = {name: self.selection(s, completion_mask_GT, eos_GT) for name, s in scores.items()}
+            return Uniform()(group)
+        mask_GT = group.completion_mask_GT
+        scores = {name: _on(mask_GT, signal.scores(group).detach()) for name, signal in self.signals.items()}
+        weights = {name: self.selection(s, mask_GT, group.eos_GT) for name, s in scores.items()}
         selections = {name: weights_GT > self.selection.floor for name, weights_GT in weights.items()}
-        weights_SGT = torch.stack(list(weights.values())).to(factual.logps_GT.dtype)
+        weights_SGT = torch.stack(list(weights.values())).to(group.factual.logps_GT.dtype)
         weights_GT = weights_SGT.amax(0) if self.combine == "max" else weights_SGT.mean(0)
         return TokenWeights(weights_GT, selections, scores)
 
@@ -101,19 +82,10 @@ class RandomTokens(KeyTokens):
     they say how many tokens there are; for a fixed share of random tokens take ``RandomSignal`` as the only signal.
     """
 
-    def required_views(self, data_type: DataType) -> tuple[View, ...]:
-        return (*super().required_views(data_type), *RandomSignal().required_views(data_type))
-
-    def __call__(
-        self,
-        factual: TokenScores,
-        views: Mapping[View, TokenScores],
-        completion_mask_GT: Bool[Tensor, "G T"],
-        eos_GT: Bool[Tensor, "G T"],
-    ) -> TokenWeights:
-        weights_GT = super().__call__(factual, views, completion_mask_GT, eos_GT).weights_GT
-        moved_GT = completion_mask_GT if self.selection.eos_selectable else completion_mask_GT & ~eos_GT
-        chance_GT = _on(completion_mask_GT, RandomSignal().scores(factual, views))
+    def __call__(self, group: GroupScores) -> TokenWeights:
+        weights_GT, mask_GT = super().__call__(group).weights_GT, group.completion_mask_GT
+        moved_GT = mask_GT if self.selection.eos_selectable else mask_GT & ~group.eos_GT
+        chance_GT = RandomSignal().scores(group)
         # Both orders end with the tokens that stay, each at its own place.
         by_chance = chance_GT.masked_fill(~moved_GT, torch.inf).argsort(dim=1, stable=True)
         by_place = (~moved_GT).int().argsort(dim=1, stable=True)

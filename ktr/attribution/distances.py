@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ktr.token_head import as_autocast, log_probs
+from ktr.token_head import log_probs
 from ktr.types import Distributions
 
 FullDistance = Literal["l1", "l2", "kl", "js", "cosine", "hellinger"]
@@ -76,17 +76,10 @@ MEASURES: Mapping[str, Measure] = {
 def distances(factual: Distributions, counterfactual: Distributions, distance: FullDistance) -> Float[Tensor, "G T"]:
     """The distance of each completion token, zero off the completion mask; in fp32 or better, without gradient."""
     p, q, measure = factual, counterfactual, MEASURES[distance]
-    p_head, q_head = as_autocast(p.weight_VD), as_autocast(q.weight_VD)
     values = [p.hidden_ND.new_empty(0, dtype=torch.promote_types(p.hidden_ND.dtype, torch.float32))]
     for start in range(0, len(p.hidden_ND), p.chunk_size):
         rows = slice(start, start + p.chunk_size)
-        p_rows, q_rows = as_autocast(p.hidden_ND[rows]), as_autocast(q.hidden_ND[rows])
-        values.append(
-            measure(
-                _finite(log_probs(p_rows, p_head, p.banned_ids, p.temperature)),
-                _finite(log_probs(q_rows, q_head, q.banned_ids, q.temperature)),
-            )
-        )
+        values.append(measure(_finite(log_probs(p, rows)), _finite(log_probs(q, rows))))
     values_N, mask_GT = torch.cat(values), p.completion_mask_GT.to(p.hidden_ND.device)
     return values_N.new_zeros(mask_GT.shape).masked_scatter(mask_GT, values_N)
 

@@ -19,7 +19,6 @@ Assumption: one forward pass per view is enough; with ``num_shuffles`` > 1 the t
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -27,7 +26,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ktr.attribution.distances import distances
-from ktr.attribution.views import Chance, Granularity, MaskedVideo, Masking, Order, ShuffledFrames, View
+from ktr.attribution.group_scores import GroupScores
+from ktr.attribution.views import Granularity, MaskedVideo, Masking, Order, ShuffledFrames, View
 from ktr.types import TokenScores
 
 Shift = Literal["absolute", "signed"]
@@ -45,7 +45,7 @@ class Signal(ABC):
         """The counterfactual views that ``scores`` reads for an item of this type."""
 
     @abstractmethod
-    def scores(self, factual: TokenScores, views: Mapping[View, TokenScores]) -> Float[Tensor, "G T"]:
+    def scores(self, group: GroupScores) -> Float[Tensor, "G T"]:
         """Higher is more attributed; in nats, or what the distance is in. Raises KeyError on a view not scored."""
 
 
@@ -57,10 +57,10 @@ class EntropySignal(Signal):
     def required_views(self, data_type: DataType) -> tuple[View, ...]:
         return ()
 
-    def scores(self, factual: TokenScores, views: Mapping[View, TokenScores]) -> Float[Tensor, "G T"]:
-        if factual.entropies_GT is None:
+    def scores(self, group: GroupScores) -> Float[Tensor, "G T"]:
+        if group.factual.entropies_GT is None:
             raise ValueError("the factual view was scored without entropies, which the entropy signal is made of")
-        return factual.entropies_GT.detach()
+        return group.factual.entropies_GT.detach()
 
 
 class VisualSignal(Signal):
@@ -81,8 +81,8 @@ class VisualSignal(Signal):
     def required_views(self, data_type: DataType) -> tuple[View, ...]:
         return (self.view,)
 
-    def scores(self, factual: TokenScores, views: Mapping[View, TokenScores]) -> Float[Tensor, "G T"]:
-        return self.change(factual, views[self.view])
+    def scores(self, group: GroupScores) -> Float[Tensor, "G T"]:
+        return self.change(group.factual, group.views[self.view])
 
 
 class TemporalSignal(Signal):
@@ -110,10 +110,10 @@ class TemporalSignal(Signal):
     def required_views(self, data_type: DataType) -> tuple[View, ...]:
         return () if data_type == "image" else self.views
 
-    def scores(self, factual: TokenScores, views: Mapping[View, TokenScores]) -> Float[Tensor, "G T"]:
-        if not any(view in views for view in self.views):
-            return torch.zeros_like(factual.logps_GT)
-        return torch.stack([self.change(factual, views[view]) for view in self.views]).mean(0)
+    def scores(self, group: GroupScores) -> Float[Tensor, "G T"]:
+        if not any(view in group.views for view in self.views):
+            return torch.zeros_like(group.factual.logps_GT)
+        return torch.stack([self.change(group.factual, group.views[view]) for view in self.views]).mean(0)
 
 
 class RandomSignal(Signal):
@@ -122,10 +122,14 @@ class RandomSignal(Signal):
     name = "random"
 
     def required_views(self, data_type: DataType) -> tuple[View, ...]:
-        return (Chance(),)
+        return ()
 
-    def scores(self, factual: TokenScores, views: Mapping[View, TokenScores]) -> Float[Tensor, "G T"]:
-        return views[Chance()].logps_GT.exp()
+    def scores(self, group: GroupScores) -> Float[Tensor, "G T"]:
+        drawn_GT = torch.zeros(group.completion_mask_GT.shape)
+        lengths = group.completion_mask_GT.sum(1).tolist()
+        for row, (seed, length) in enumerate(zip(group.seeds, lengths, strict=True)):
+            drawn_GT[row, :length] = 1 - torch.rand(length, generator=torch.Generator().manual_seed(seed))
+        return drawn_GT.to(group.completion_mask_GT.device)
 
 
 class Change:

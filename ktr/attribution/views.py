@@ -69,8 +69,3 @@ class ShuffledFrames(View):
             raise ValueError(
                 f"draw={self.draw} with order={self.order!r}: a reversal has draw 0 only, others draw >= 0"
             )
-
-
-@dataclass(frozen=True)
-class Chance(View):
-    """No look at the prompt at all: each token's "probability" is drawn uniformly. For controls; costs no pass."""

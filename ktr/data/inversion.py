@@ -15,7 +15,6 @@ Assumption: an option that is not the answer is wrong, not just worse, so that i
 """
 
 import re
-import zlib
 from dataclasses import replace
 
 from ktr.errors import ConfigError
@@ -48,7 +47,7 @@ class Inversion:
 
     def __call__(self, question: VideoQuestion) -> VideoQuestion:
         """The question, inverted where it is chosen and can be. An inverted one has no written reasoning."""
-        draw = zlib.crc32(f"{self.seed}/inversion/{question.id}".encode()) / 2**32
+        draw = question.seed(self.seed, "inversion") / 2**32
         return (inverted(question) or question) if draw < self.probability else question
 
 

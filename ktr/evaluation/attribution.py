@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 import torch
 
 from ktr.algorithm.weighting import TokenWeighting
+from ktr.attribution.group_scores import GroupScores
 from ktr.attribution.views import Factual
-from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.policy.family import Policy
 from ktr.record.token_records import Record, token_records
 from ktr.scoring.scorer import GroupScorer
 from ktr.types import Experience, RolloutGroup
@@ -16,7 +17,7 @@ LabelTokens = Callable[[RolloutGroup], list[list[str]]]
 
 @torch.no_grad()
 def attribution_records(
-    policy: QwenVLPolicy,
+    policy: Policy,
     scorer: GroupScorer,
     weighting: TokenWeighting,
     experiences: Sequence[Experience],
@@ -31,11 +32,9 @@ def attribution_records(
     required = [weighting.required_views(group.question.data_type) for group in groups]
     views = scorer.score_views(policy, groups, features, required, seeds)
     records: list[Record] = []
-    for experience, scores, counterfactual in zip(experiences, factual, views, strict=True):
+    for experience, scores, counterfactual, seed in zip(experiences, factual, views, seeds, strict=True):
         group = experience.group
-        mask_GT = group.completion_mask_GT.to(scores.logps_GT.device)
-        eos_GT = mask_GT & (group.completion_ids_GT.to(mask_GT.device) == policy.eos_token_id)
-        weights = weighting(scores, counterfactual, mask_GT, eos_GT)
+        weights = weighting(GroupScores.of(group, scores, counterfactual, policy.eos_token_id, seed))
         roles = None if label is None else label(group)
         records += token_records(experience, weights, scores, policy.decode_tokens, step, roles)
     return records

@@ -3,11 +3,11 @@
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ktr.policy.qwen2_5_vl.inputs import with_forced_prefix
-from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.policy.family import Policy
 from ktr.scoring.frame_orders import frame_order, order_generator
 from ktr.types import Completion, PromptInputs, RolloutGroup
 
@@ -16,7 +16,7 @@ from ktr.types import Completion, PromptInputs, RolloutGroup
 class Intervention(Protocol):
     """A change of the prompt before generation, and what it means for the completion that is judged."""
 
-    def prompt(self, policy: QwenVLPolicy, prompt: PromptInputs, seed: int) -> PromptInputs: ...
+    def prompt(self, policy: Policy, prompt: PromptInputs, seed: int) -> PromptInputs: ...
 
     def judged(self, group: RolloutGroup) -> RolloutGroup: ...
 
@@ -24,7 +24,7 @@ class Intervention(Protocol):
 class NoIntervention:
     """The prompt as it is."""
 
-    def prompt(self, policy: QwenVLPolicy, prompt: PromptInputs, seed: int) -> PromptInputs:
+    def prompt(self, policy: Policy, prompt: PromptInputs, seed: int) -> PromptInputs:
         return prompt
 
     def judged(self, group: RolloutGroup) -> RolloutGroup:
@@ -34,7 +34,7 @@ class NoIntervention:
 class BlackVideo(NoIntervention):
     """All frames black: what remains is what the question alone gives away."""
 
-    def prompt(self, policy: QwenVLPolicy, prompt: PromptInputs, seed: int) -> PromptInputs:
+    def prompt(self, policy: Policy, prompt: PromptInputs, seed: int) -> PromptInputs:
         black: Float[Tensor, " C"] = policy.black_patch_C.to(prompt.pixels_NC)
         return replace(prompt, pixels_NC=black.expand_as(prompt.pixels_NC))
 
@@ -42,7 +42,7 @@ class BlackVideo(NoIntervention):
 class ShuffledPatches(NoIntervention):
     """Temporal patches in another order: what is seen stays, when it is seen does not."""
 
-    def prompt(self, policy: QwenVLPolicy, prompt: PromptInputs, seed: int) -> PromptInputs:
+    def prompt(self, policy: Policy, prompt: PromptInputs, seed: int) -> PromptInputs:
         order = frame_order("random", prompt.grid_thw[0], order_generator(seed, 0))
         pixels_TNC = prompt.pixels_NC.unflatten(0, (prompt.grid_thw[0], -1))
         return replace(prompt, pixels_NC=pixels_TNC[order].flatten(0, 1))
@@ -54,8 +54,14 @@ class DirectAnswer:
 
     prefix: str = "<think> </think> <answer>"
 
-    def prompt(self, policy: QwenVLPolicy, prompt: PromptInputs, seed: int) -> PromptInputs:
-        return with_forced_prefix(prompt, policy.tokenizer.encode(self.prefix, add_special_tokens=False))
+    def prompt(self, policy: Policy, prompt: PromptInputs, seed: int) -> PromptInputs:
+        prefix = torch.tensor(policy.tokenizer.encode(self.prefix, add_special_tokens=False))
+        positions = (torch.arange(len(prefix)) + int(prompt.positions_3P.max()) + 1).expand(3, -1)
+        return replace(
+            prompt,
+            input_ids_P=torch.cat([prompt.input_ids_P, prefix]),
+            positions_3P=torch.cat([prompt.positions_3P, positions], dim=1),
+        )
 
     def judged(self, group: RolloutGroup) -> RolloutGroup:
         completions = tuple(self._with_prefix(completion) for completion in group.completions)

@@ -1,6 +1,5 @@
 """Evaluation of a policy without training it: held-out accuracy, and which tokens the signals select."""
 
-import zlib
 from contextlib import closing
 from pathlib import Path
 
@@ -14,11 +13,11 @@ from ktr.console.quiet import quiet_libraries
 from ktr.data.datamodule import QuestionDataModule
 from ktr.evaluation.accuracy import AccuracyMeter, verdict
 from ktr.evaluation.attribution import attribution_records
-from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.policy.family import Policy
 from ktr.record.run_record import start_run, write_summary
 from ktr.record.token_records import Record, append_records
 from ktr.rollout.engine import RolloutEngine, shared_features
-from ktr.types import Experience, PromptInputs
+from ktr.types import Experience
 
 
 def run_evaluation(config: DictConfig) -> Path:
@@ -33,7 +32,9 @@ def run_evaluation(config: DictConfig) -> Path:
         for batch in data.val_dataloader():
             with shared_features(engine, policy, batch):
                 for meter in meters.values():
-                    groups = engine.generate(batch, meter.sampling, [_seed(config, prompt) for prompt in batch])
+                    groups = engine.generate(
+                        batch, meter.sampling, [prompt.question.seed(config.seed) for prompt in batch]
+                    )
                     meter.add([verdict(group, reward) for group in groups])
             progress.advance(len(batch), questions=len(batch))
     summary = {
@@ -58,7 +59,7 @@ def run_attribution(config: DictConfig) -> Path:
             batch = batch[: config.num_questions - progress.done]
             if not batch:
                 break
-            seeds = [_seed(config, prompt) for prompt in batch]
+            seeds = [prompt.question.seed(config.seed) for prompt in batch]
             experiences = []
             for group in engine.generate(batch, sampling, seeds):
                 reward_parts, rewards_G = reward(group)
@@ -71,7 +72,7 @@ def run_attribution(config: DictConfig) -> Path:
     return path
 
 
-def _prepare(config: DictConfig) -> tuple[Path, QwenVLPolicy, RolloutEngine, QuestionDataModule]:
+def _prepare(config: DictConfig) -> tuple[Path, Policy, RolloutEngine, QuestionDataModule]:
     quiet_libraries()
     seed_everything(config.seed, verbose=False)
     run_dir = Path(config.paths.run_dir)
@@ -80,7 +81,3 @@ def _prepare(config: DictConfig) -> tuple[Path, QwenVLPolicy, RolloutEngine, Que
     policy = instantiate(config.model).eval()
     data = instantiate(config.data, encode=encoder.encode)
     return run_dir, policy, instantiate(config.rollout, policy=policy), data
-
-
-def _seed(config: DictConfig, prompt: PromptInputs) -> int:
-    return zlib.crc32(f"{config.seed}/{prompt.question.id}".encode())

@@ -10,13 +10,11 @@ Called without a layout (generation, a plain forward) it is transformers' own at
 """
 
 import itertools
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.attention.bias import causal_lower_right
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -24,51 +22,9 @@ from transformers.integrations.flash_attention import flash_attention_forward
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import flash_attention_mask, sdpa_mask
 
+from ktr.policy.packed_row import PackedLayout
+
 BACKENDS = ("sdpa", "flash_attention_2")
-
-
-@dataclass(frozen=True)
-class GroupSpan:
-    """Where one group lies in the packed row: P prompt tokens from ``start``, then its completions, without padding."""
-
-    start: int
-    prompt_length: int
-    lengths: tuple[int, ...]
-
-    @property
-    def num_completions(self) -> int:
-        return len(self.lengths)
-
-    @property
-    def completions_start(self) -> int:
-        return self.start + self.prompt_length
-
-    @property
-    def stop(self) -> int:
-        return self.completions_start + sum(self.lengths)
-
-    @cached_property
-    def padded(self) -> tuple[Int[Tensor, " GT"], Int[Tensor, " N"]]:
-        """The row that fills each place of a padded (G, T) batch, and the place in it of each of the N rows.
-
-        Padding repeats a completion's last row, which causal attention hides from every row before it.
-        """
-        lengths_G1 = torch.tensor(self.lengths)[:, None]
-        steps_T = torch.arange(max(self.lengths))
-        starts_G1 = lengths_G1.cumsum(0) - lengths_G1 + self.completions_start
-        rows_GT = starts_G1 + torch.minimum(steps_T, lengths_G1 - 1)
-        return rows_GT.flatten(), (steps_T < lengths_G1).flatten().nonzero()[:, 0]
-
-
-@dataclass(frozen=True)
-class PackedLayout:
-    """The groups of a packed row, in order and without gaps."""
-
-    spans: tuple[GroupSpan, ...]
-
-    @cached_property
-    def length(self) -> int:
-        return self.spans[-1].stop
 
 
 def attention_name(backend: str) -> str:

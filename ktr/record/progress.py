@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 
 from ktr.console.progress_line import ProgressLine
-from ktr.record.throughput import count_tokens
+from ktr.record.step_output import step_output
 
 
 class TrainingProgress(ProgressBar):
@@ -45,7 +45,8 @@ class TrainingProgress(ProgressBar):
     ) -> None:
         if self._train is None:
             return
-        questions, tokens = len(batch), count_tokens(outputs)
+        output = step_output(outputs)
+        questions, tokens = len(batch), 0 if output is None else output.num_tokens
         values = trainer.callback_metrics
         detail = " · ".join(f"{word} {values[name]:.3f}" for word, name in self.shown.items() if name in values)
         seconds = perf_counter() - self._batch_started

@@ -5,16 +5,17 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from ktr.record.step_output import step_output
+
 
 class Throughput(Callback):
     """Logs ``train/questions_per_second``, ``train/tokens_per_second`` and ``train/step_seconds``.
 
     Tokens are completion tokens. A step's time runs from its start to its end: rollouts, scoring, backward and update,
     without validation and checkpoints. ``train/cpu_seconds`` is its processor time, of all threads of this process: on
-    a shared machine it says more than the clock. Where the step's outputs hold ``seconds``, a mapping from a part of
-    the step to its time, each part is logged as ``time/{part}_seconds``, and ``rollout`` as
-    ``rollout/tokens_per_second`` too. Counts are of one process. ``questions_per_second`` and ``tokens_per_second`` are
-    means over the steps so far.
+    a shared machine it says more than the clock. Each part of a step with rollouts is logged as
+    ``time/{part}_seconds``, and ``rollout`` as ``rollout/tokens_per_second`` too. Counts are of one process.
+    ``questions_per_second`` and ``tokens_per_second`` are means over the steps so far.
     """
 
     def __init__(self) -> None:
@@ -38,7 +39,8 @@ class Throughput(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         seconds = perf_counter() - self._started
-        questions, tokens = len(batch), count_tokens(outputs)
+        output = step_output(outputs)
+        questions, tokens = len(batch), 0 if output is None else output.num_tokens
         self.num_questions += questions
         self.num_tokens += tokens
         self.seconds += seconds
@@ -48,15 +50,8 @@ class Throughput(Callback):
             "train/step_seconds": seconds,
             "train/cpu_seconds": process_time() - self._started_cpu,
         }
-        parts = outputs.get("seconds", {})
+        parts = {} if output is None else output.seconds
         metrics |= {f"time/{part}_seconds": value for part, value in parts.items()}
         if parts.get("rollout"):
             metrics["rollout/tokens_per_second"] = tokens / parts["rollout"]
         pl_module.log_dict(metrics, on_step=True, on_epoch=False)
-
-
-def count_tokens(outputs: Any) -> int:
-    """Completion tokens of one training step; 0 for a step without rollouts."""
-    return sum(
-        len(c.token_ids_T) for experience in outputs.get("experiences", ()) for c in experience.group.completions
-    )

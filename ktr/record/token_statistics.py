@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from ktr.algorithm.scored_batch import ScoredBatch
 from ktr.attribution.overlap import selection_statistics
+from ktr.record.step_output import step_output
 from ktr.types import Experience, TokenWeights
 
 
@@ -45,10 +45,8 @@ class TokenStatistics(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        learned: ScoredBatch | None = outputs.get("learned")
-        if learned is not None:
-            weighed = [index for index, weights in learned.weights.items() if weights.selections]
-            metrics = token_statistics(
-                [learned.experiences[index] for index in weighed], [learned.weights[index] for index in weighed]
-            )
-            pl_module.log_dict(metrics, on_step=True, on_epoch=False)
+        if (output := step_output(outputs)) is None:
+            return
+        weighed = [(s.experience, s.first.weights) for s in output.to_learn if s.first and s.first.weights.selections]
+        metrics = token_statistics([experience for experience, _ in weighed], [weights for _, weights in weighed])
+        pl_module.log_dict(metrics, on_step=True, on_epoch=False)

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from ktr.algorithm.importance import ImportanceCorrection
-from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.policy.family import Policy
 from ktr.types import PromptInputs, RolloutGroup
 
 
@@ -68,7 +68,7 @@ class RolloutEngine(Protocol):
 
 
 @contextmanager
-def shared_features(engine: RolloutEngine, policy: QwenVLPolicy, prompts: Sequence[PromptInputs]) -> Iterator[None]:
+def shared_features(engine: RolloutEngine, policy: Policy, prompts: Sequence[PromptInputs]) -> Iterator[None]:
     """Inside, an engine that uses the policy's tower finds these prompts' videos encoded, once for all of its calls."""
     if not engine.uses_policy_tower:
         yield

@@ -10,7 +10,7 @@ from ktr.scoring.shuffled_prompt import shuffled_prompt
 from ktr.types import PromptInputs, RolloutGroup
 
 
-class ContrastSampler:
+class GroupSampler:
     """Generates groups with ``engine``, and the completions that ``contrast`` asks for in a second call of it.
 
     ``temporal_patch_size`` is the policy's: so many frames are one temporal patch.

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ktr.token_head import as_autocast, log_probs
+from ktr.token_head import log_probs
 from ktr.types import Distributions
 
 _LARGEST_DIFFERENCE = 11.0
@@ -39,34 +39,28 @@ class PositionDivergence:
 
 
 def _divergences(distributions: Distributions) -> Float[Tensor, " T"]:
-    hidden_ND, weight_VD = as_autocast(distributions.hidden_ND), as_autocast(distributions.weight_VD)
-    mask_GT = distributions.completion_mask_GT.to(hidden_ND.device)
+    mask_GT = distributions.completion_mask_GT.to(distributions.hidden_ND.device)
     rows_GT = mask_GT.flatten().cumsum(0).view_as(mask_GT) - 1  # of each token, where there is one
     positions_per_chunk = max(1, distributions.chunk_size // len(mask_GT))
     chunks = []
-    with torch.autocast(hidden_ND.device.type, enabled=False):
-        for mask_GC, rows_GC in zip(
-            mask_GT.split(positions_per_chunk, dim=1), rows_GT.split(positions_per_chunk, dim=1), strict=True
-        ):
-            arguments = hidden_ND[rows_GC[mask_GC]], weight_VD, mask_GC, distributions.banned_ids
-            if torch.is_grad_enabled():  # compute the chunk's logits again in backward, rather than keep them
-                chunks.append(checkpoint(_of_chunk, *arguments, distributions.temperature, use_reentrant=False))
-            else:
-                chunks.append(_of_chunk(*arguments, distributions.temperature))
+    for mask_GC, rows_GC in zip(
+        mask_GT.split(positions_per_chunk, dim=1), rows_GT.split(positions_per_chunk, dim=1), strict=True
+    ):
+        arguments = distributions, rows_GC[mask_GC], mask_GC
+        if torch.is_grad_enabled():  # compute the chunk's logits again in backward, rather than keep them
+            chunks.append(checkpoint(_of_chunk, *arguments, use_reentrant=False))
+        else:
+            chunks.append(_of_chunk(*arguments))
     return torch.cat(chunks)
 
 
 def _of_chunk(
-    hidden_ND: Float[Tensor, "N D"],
-    weight_VD: Float[Tensor, "V D"],
-    mask_GC: Bool[Tensor, "G C"],
-    banned_ids: Int[Tensor, " B"],
-    temperature: float,
+    distributions: Distributions, rows_n: Int[Tensor, " n"], mask_GC: Bool[Tensor, "G C"]
 ) -> Float[Tensor, " C"]:
-    logps_NV = log_probs(hidden_ND, weight_VD, banned_ids, temperature)
-    num_words = logps_NV.shape[1] - len(banned_ids)
-    logps_GCV = logps_NV.new_full((*mask_GC.shape, logps_NV.shape[1]), -math.log(num_words))
-    logps_GCV[mask_GC] = logps_NV
-    logps_GCV = logps_GCV.index_fill(2, banned_ids, 0.0)  # equal everywhere: they add nothing
+    logps_nV = log_probs(distributions, rows_n)
+    num_words = logps_nV.shape[1] - len(distributions.banned_ids)
+    logps_GCV = logps_nV.new_full((*mask_GC.shape, logps_nV.shape[1]), -math.log(num_words))
+    logps_GCV[mask_GC] = logps_nV
+    logps_GCV = logps_GCV.index_fill(2, distributions.banned_ids, 0.0)  # equal everywhere: they add nothing
     d_GCV = (logps_GCV.mean(0, keepdim=True) - logps_GCV).clamp(-_LARGEST_DIFFERENCE, _LARGEST_DIFFERENCE)
     return (torch.expm1(d_GCV) - d_GCV).sum(2).mean(0)

@@ -1,48 +1,18 @@
-"""Several groups in one packed row: ``[prompt_1 | o_11 | … | o_1G | prompt_2 | …]``, no padding, and the way back."""
+"""Groups as one packed row, and the values of its tokens back in each group's shape."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from ktr.policy.prefix_attention import GroupSpan, PackedLayout
+from ktr.policy.packed_row import GroupSpan, PackedLayout, PackedRow
 from ktr.scoring.views import PromptView
 from ktr.types import RolloutGroup
 
 
-@dataclass(frozen=True)
-class PackedRow:
-    """One row of L tokens: ids, positions, the features for its visual placeholders, and its layout.
-
-    ``predictors_N`` are the rows whose hidden state predicts a generated token and ``targets_N`` those tokens, in the
-    order of the groups' completion masks; padding and prompt tokens are in neither.
-    """
-
-    input_ids_L: Int[Tensor, " L"]
-    positions_3L: Int[Tensor, "3 L"]
-    features_ND: Float[Tensor, "N D"]
-    layout: PackedLayout
-    predictors_N: Int[Tensor, " M"]
-    targets_N: Int[Tensor, " M"]
-    masks: tuple[Bool[Tensor, "_ _"], ...]
-
-    @cached_property
-    def group_sizes(self) -> list[int]:
-        return [int(mask.sum()) for mask in self.masks]
-
-    def unpack(self, values_N: Float[Tensor, " M"]) -> list[Float[Tensor, "_ _"]]:
-        """Values of the predicted tokens back in each group's (G, T) shape, zero on padding."""
-        return [
-            values.new_zeros(mask.shape).masked_scatter(mask.to(values.device), values)
-            for mask, values in zip(self.masks, values_N.split(self.group_sizes), strict=True)
-        ]
-
-
 def pack(groups: Sequence[RolloutGroup], prompts: Sequence[PromptView]) -> PackedRow:
-    """Pack ``groups``, each behind its prompt as a view shows it."""
+    """Pack ``groups``, each behind its prompt as a view shows it; every generated token, and no other, is a target."""
     ids, positions, spans, predictors, targets = [], [], [], [], []
     start = 0
     for group, prompt in zip(groups, prompts, strict=True):
@@ -63,12 +33,20 @@ def pack(groups: Sequence[RolloutGroup], prompts: Sequence[PromptView]) -> Packe
     return PackedRow(
         input_ids_L=torch.cat(ids),
         positions_3L=torch.cat(positions, dim=1),
-        features_ND=torch.cat([prompt.features_ND for prompt in prompts]),
+        features_NF=torch.cat([prompt.features_NF for prompt in prompts]),
         layout=PackedLayout(tuple(spans)),
-        predictors_N=torch.cat(predictors),
-        targets_N=torch.cat(targets),
-        masks=tuple(group.completion_mask_GT for group in groups),
+        predictors_M=torch.cat(predictors),
+        targets_M=torch.cat(targets),
     )
+
+
+def unpack(groups: Sequence[RolloutGroup], values_M: Float[Tensor, " M"]) -> list[Float[Tensor, "_ _"]]:
+    """Values of the generated tokens of a row of ``groups`` in each group's (G, T) shape, zero on padding."""
+    masks = [group.completion_mask_GT.to(values_M.device) for group in groups]
+    return [
+        values.new_zeros(mask_GT.shape).masked_scatter(mask_GT, values)
+        for mask_GT, values in zip(masks, values_M.split([group.num_tokens for group in groups]), strict=True)
+    ]
 
 
 def split_by_tokens(groups: Sequence[RolloutGroup], max_tokens: int) -> list[list[int]]:
@@ -76,7 +54,7 @@ def split_by_tokens(groups: Sequence[RolloutGroup], max_tokens: int) -> list[lis
     rows: list[list[int]] = []
     room = 0
     for index, group in enumerate(groups):
-        num_tokens = group.prompt.num_tokens + sum(len(completion.token_ids_T) for completion in group.completions)
+        num_tokens = group.prompt.num_tokens + group.num_tokens
         if not rows or num_tokens > room:
             rows.append([])
             room = max_tokens

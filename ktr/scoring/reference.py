@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ktr.attribution.views import Factual
-from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.policy.family import Policy
 from ktr.scoring.scorer import GroupScorer
 from ktr.types import RolloutGroup
 
@@ -22,18 +22,18 @@ class Reference:
     is the same in both, and its features are used again.
     """
 
-    def __init__(self, policy: QwenVLPolicy, load_frozen: Callable[[], QwenVLPolicy]):
+    def __init__(self, policy: Policy, load_frozen: Callable[[], Policy]):
         self.policy = policy
         self.load_frozen = load_frozen
 
     @cached_property
-    def frozen(self) -> QwenVLPolicy:
+    def frozen(self) -> Policy:
         """The second copy, on the policy's device."""
         return self.load_frozen().requires_grad_(False).eval().to(self.policy.device)
 
     @torch.no_grad()
     def logps(
-        self, scorer: GroupScorer, groups: Sequence[RolloutGroup], features: Sequence[Float[Tensor, "_ D"]]
+        self, scorer: GroupScorer, groups: Sequence[RolloutGroup], features: Sequence[Float[Tensor, "_ F"]]
     ) -> list[Float[Tensor, "G T"]]:
         """Factual log-probs of each group's tokens; ``features`` are the policy's."""
         model = self.policy if self.policy.has_adapters else self.frozen

@@ -6,12 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ktr.attribution.views import Chance, View
-from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
-from ktr.scoring.chance import chance_scores
-from ktr.scoring.packing import pack, split_by_tokens
+from ktr.attribution.views import View
+from ktr.policy.family import Policy
+from ktr.scoring.packing import pack, split_by_tokens, unpack
 from ktr.scoring.views import apply_view
-from ktr.token_head import token_logps
 from ktr.types import Distributions, RolloutGroup, TokenScores
 
 
@@ -33,9 +31,9 @@ class GroupScorer:
 
     def score_pass(
         self,
-        policy: QwenVLPolicy,
+        policy: Policy,
         groups: Sequence[RolloutGroup],
-        features: Sequence[Float[Tensor, "_ D"]],
+        features: Sequence[Float[Tensor, "_ F"]],
         views: Sequence[View],
         seeds: Sequence[int],
         entropy: bool = False,
@@ -48,33 +46,26 @@ class GroupScorer:
             apply_view(view, policy, group.prompt, feature, seed)
             for view, group, feature, seed in zip(views, groups, features, seeds, strict=True)
         ]
-        row = pack(groups, prompts)
-        hidden_ND = policy.hidden_states(row.input_ids_L, row.positions_3L, row.features_ND, row.layout)
-        hidden_ND = hidden_ND[row.predictors_N.to(hidden_ND.device)]
-        logps_N, entropies_N = token_logps(
-            hidden_ND,
-            policy.head_weight,
-            row.targets_N.to(hidden_ND.device),
-            policy.banned_ids,
-            self.temperature,
-            self.chunk_size,
-            entropy,
+        logps_M, entropies_M, hidden_MD = policy.score_row(
+            pack(groups, prompts), self.temperature, self.chunk_size, entropy
         )
-        logps = row.unpack(logps_N)
-        entropies = [None] * len(logps) if entropies_N is None else row.unpack(entropies_N)
+        logps = unpack(groups, logps_M)
+        entropies = [None] * len(groups) if entropies_M is None else unpack(groups, entropies_M)
         # The rows go along (the views' and the factual ones meet in ``distances``), the logits never do.
         distributions = [
-            Distributions(hidden, policy.head_weight, mask_GT, policy.banned_ids, self.temperature, self.chunk_size)
-            for hidden, mask_GT in zip(hidden_ND.split(row.group_sizes), row.masks, strict=True)
+            Distributions(
+                rows_ND, policy.head, group.completion_mask_GT, policy.banned_ids, self.temperature, self.chunk_size
+            )
+            for group, rows_ND in zip(groups, hidden_MD.split([group.num_tokens for group in groups]), strict=True)
         ]
         return [TokenScores(*parts) for parts in zip(logps, entropies, distributions, strict=True)]
 
     @torch.no_grad()
     def score(
         self,
-        policy: QwenVLPolicy,
+        policy: Policy,
         groups: Sequence[RolloutGroup],
-        features: Sequence[Float[Tensor, "_ D"]],
+        features: Sequence[Float[Tensor, "_ F"]],
         view: View,
         seeds: Sequence[int],
         entropy: bool = False,
@@ -95,9 +86,9 @@ class GroupScorer:
     @torch.no_grad()
     def score_views(
         self,
-        policy: QwenVLPolicy,
+        policy: Policy,
         groups: Sequence[RolloutGroup],
-        features: Sequence[Float[Tensor, "_ D"]],
+        features: Sequence[Float[Tensor, "_ F"]],
         required: Sequence[Sequence[View]],
         seeds: Sequence[int],
     ) -> list[dict[View, TokenScores]]:
@@ -105,10 +96,6 @@ class GroupScorer:
         scores: list[dict[View, TokenScores]] = [{} for _ in groups]
         for view in dict.fromkeys(view for views in required for view in views):
             seen = [i for i, views in enumerate(required) if view in views]
-            if isinstance(view, Chance):
-                for i in seen:
-                    scores[i][view] = chance_scores(groups[i], seeds[i], policy.device)
-                continue
             under_view = self.score(
                 policy, [groups[i] for i in seen], [features[i] for i in seen], view, [seeds[i] for i in seen]
             )

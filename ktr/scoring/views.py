@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ktr.attribution.views import Factual, MaskedVideo, ShuffledFrames, View
-from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.policy.family import Policy
 from ktr.scoring.frame_orders import frame_order, order_generator
 from ktr.scoring.shuffled_prompt import shuffled_prompt
 from ktr.types import PromptInputs
@@ -25,15 +25,15 @@ class PromptView:
 
     input_ids_P: Int[Tensor, " P"]
     positions_3P: Int[Tensor, "3 P"]
-    features_ND: Float[Tensor, "N D"]
+    features_NF: Float[Tensor, "N F"]
     next_position: int
 
 
 def apply_view(
     view: View,
-    policy: QwenVLPolicy,
+    policy: Policy,
     prompt: PromptInputs,
-    features_ND: Float[Tensor, "N D"],
+    features_NF: Float[Tensor, "N F"],
     seed: int,
 ) -> PromptView:
     """The prompt under ``view``. ``seed`` fixes what is random in it: the same seed gives the same order."""
@@ -43,31 +43,31 @@ def apply_view(
         case Factual():
             pass
         case MaskedVideo(masking="zero"):
-            features_ND = features_ND * _kept(view, features_ND, seed)[:, None]
+            features_NF = features_NF * _kept(view, features_NF, seed)[:, None]
         case MaskedVideo(masking="blank_frames" | "noise_frames"):
             # A fraction of the temporal patches is hidden: whole frames, as a player would show them.
             kept = _kept(view, torch.empty(prompt.grid_thw[0], 1), seed).to(prompt.pixels_NC.device)
             pixels_TNC = prompt.pixels_NC.unflatten(0, (prompt.grid_thw[0], -1))
             shown = policy.black_patch_C if view.masking == "blank_frames" else _noise(pixels_TNC, seed)
             pixels_NC = torch.where(kept[:, None, None], pixels_TNC, shown.to(pixels_TNC)).flatten(0, 1)
-            features_ND = policy.encode_pixels(pixels_NC, prompt.grid_thw)
+            features_NF = policy.run_tower(pixels_NC, [prompt.grid_thw])
         case MaskedVideo():
             visible = torch.ones_like(ids, dtype=torch.bool)
-            visible[policy.is_visual(ids)] = _kept(view, features_ND, seed).to(ids.device)
-            features_ND = features_ND[visible[policy.is_visual(ids)].to(features_ND.device)]
+            visible[policy.is_visual(ids)] = _kept(view, features_NF, seed).to(ids.device)
+            features_NF = features_NF[visible[policy.is_visual(ids)].to(features_NF.device)]
             ids, positions = ids[visible], positions[:, visible]
             if view.masking == "drop_compact":  # as released: positions close up over the gap
                 positions = torch.arange(len(ids)).expand(3, -1)
                 next_position = len(ids)
         case ShuffledFrames(granularity="temporal_patch"):
             order = frame_order(view.order, prompt.grid_thw[0], order_generator(seed, view.draw))
-            features_ND = features_ND.unflatten(0, (prompt.grid_thw[0], -1))[order].flatten(0, 1)
+            features_NF = features_NF.unflatten(0, (prompt.grid_thw[0], -1))[order].flatten(0, 1)
         case ShuffledFrames():
             shuffled = shuffled_prompt(prompt, view, policy.temporal_patch_size, seed)
-            features_ND = policy.encode_pixels(shuffled.pixels_NC, prompt.grid_thw)
+            features_NF = policy.run_tower(shuffled.pixels_NC, [prompt.grid_thw])
         case _:
             raise TypeError(f"no rule to apply the view {view!r}")
-    return PromptView(ids, positions, features_ND, next_position)
+    return PromptView(ids, positions, features_NF, next_position)
 
 
 def _kept(view: MaskedVideo, rows: Float[Tensor, "N _"], seed: int) -> Tensor:

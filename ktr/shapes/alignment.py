@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.policy.family import Policy
 from ktr.types import PromptInputs
 
 OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
@@ -39,15 +39,15 @@ class AlignmentLoss:
         self.weight = weight
 
     def __call__(
-        self, policy: QwenVLPolicy, prompts: Sequence[PromptInputs], features: Sequence[Float[Tensor, "N D"]]
+        self, policy: Policy, prompts: Sequence[PromptInputs], features: Sequence[Float[Tensor, "_ F"]]
     ) -> Float[Tensor, ""]:
         words_N3 = []
-        for prompt, feature_ND in zip(prompts, features, strict=True):
+        for prompt, feature_NF in zip(prompts, features, strict=True):
             words = patch_words(prompt.question.extra["scene"], prompt.grid_thw[0], self.max_events)
             ids = torch.tensor([policy.tokenizer.convert_tokens_to_ids(list(triple)) for triple in words])
-            words_N3.append(ids.repeat_interleave(len(feature_ND) // len(words), 0))
+            words_N3.append(ids.repeat_interleave(len(feature_NF) // len(words), 0))
         # The head reads normalised states, so the features are normalised as the last layer's output would be.
-        features_ND = torch.cat(list(features))
-        normalised_ND = F.rms_norm(features_ND, features_ND.shape[-1:])
-        logps_NV = (normalised_ND @ policy.head_weight.T).float().log_softmax(-1)
+        features_NF = torch.cat(list(features))
+        normalised_ND = F.rms_norm(features_NF, features_NF.shape[-1:])
+        logps_NV = policy.head(normalised_ND).float().log_softmax(-1)
         return -self.weight * logps_NV.gather(1, torch.cat(words_N3).to(logps_NV.device)).mean()

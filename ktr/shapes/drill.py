@@ -5,7 +5,6 @@ two or three such steps behind a video of 32 tokens; a drill holds a dozen and n
 fraction of the time.
 """
 
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,13 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ktr.policy.prefix_attention import GroupSpan
-from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
-from ktr.scoring.packing import PackedLayout
+from ktr.policy.family import Policy
+from ktr.policy.packed_row import GroupSpan, PackedLayout, PackedRow
 from ktr.shapes.questions import LETTERS
 from ktr.shapes.reasoning import HERE
 from ktr.shapes.world import COLORS, ORDINALS
-from ktr.token_head import token_logps
 from ktr.types import PromptInputs
 
 
@@ -72,12 +69,12 @@ class CopyingDrill:
         self.weight = weight
 
     def __call__(
-        self, policy: QwenVLPolicy, prompts: Sequence[PromptInputs], features: Sequence[Float[Tensor, "N D"]]
+        self, policy: Policy, prompts: Sequence[PromptInputs], features: Sequence[Float[Tensor, "_ F"]]
     ) -> Float[Tensor, ""]:
         ids, positions, spans, copied = [], [], [], []
         start = 0
         for prompt in prompts[: self.num_drills]:
-            rng = np.random.default_rng(zlib.crc32(prompt.question.id.encode()))
+            rng = np.random.default_rng(prompt.question.seed())
             text, is_copy = drill(prompt.question.extra["scene"], self.num_steps, rng)
             ids += policy.tokenizer.convert_tokens_to_ids(text)
             positions += range(len(text))
@@ -86,10 +83,13 @@ class CopyingDrill:
             start += len(text)
         input_ids = torch.tensor(ids)
         (targets,) = torch.where(torch.tensor(copied))
-        hidden_LD = policy.hidden_states(
-            input_ids, torch.tensor(positions).expand(3, -1), features[0][:0], PackedLayout(tuple(spans))
+        row = PackedRow(
+            input_ids,
+            torch.tensor(positions).expand(3, -1),
+            features[0][:0],
+            PackedLayout(tuple(spans)),
+            targets - 1,
+            input_ids[targets],
         )
-        logps_N, _ = token_logps(
-            hidden_LD[targets - 1], policy.head_weight, input_ids[targets], policy.banned_ids, entropy=False
-        )
-        return -self.weight * logps_N.mean()
+        logps_M, _, _ = policy.score_row(row, temperature=1.0, chunk_size=512, entropy=False)
+        return -self.weight * logps_M.mean()

@@ -1,6 +1,5 @@
 """What a trained policy's answers rest on, and whether the signals find the right words, against ground truth."""
 
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -109,7 +108,7 @@ class WorldProbe:
         )
 
     def _seed(self, prompt: PromptInputs) -> int:
-        return zlib.crc32(f"probe/{self.seed}/{prompt.question.id}".encode())
+        return prompt.question.seed("probe", self.seed)
 
 
 def _roles(group: RolloutGroup) -> list[list[str]]:

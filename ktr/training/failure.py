@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ktr.errors import NonFiniteError
-from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.policy.family import Policy
 from ktr.types import Experience
 
 
@@ -16,7 +16,7 @@ def stop_on_non_finite(
     folder: Path,
     step: int,
     values: Mapping[str, Tensor],
-    policy: QwenVLPolicy,
+    policy: Policy,
     experiences: Sequence[Experience],
 ) -> None:
     """Raise ``NonFiniteError`` where one of ``values`` is NaN or infinite, before it can reach the weights.
@@ -32,9 +32,7 @@ def stop_on_non_finite(
     record = {
         "step": step,
         "values": {name: repr(value.item()) for name, value in values.items()},
-        "non_finite_weights": [
-            name for name, weight in policy.model.state_dict().items() if not weight.isfinite().all()
-        ],
+        "non_finite_weights": [name for name, weight in policy.named_parameters() if not weight.isfinite().all()],
         "groups": [
             {
                 "question": experience.group.question.id,

@@ -1,12 +1,10 @@
 """What every training of a policy shares: the optimizer's step, held-out validation, and exact checkpoints."""
 
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float
 from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
@@ -14,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from ktr.errors import ConfigError
 from ktr.evaluation.accuracy import AccuracyMeter, verdict
-from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.policy.family import Policy
 from ktr.ranks import sum_gradients_over_ranks
 from ktr.rewards.composite import CompositeReward
 from ktr.rollout.engine import RolloutEngine, SamplingParams, shared_features
@@ -32,7 +30,7 @@ class PolicyModule(LightningModule):
 
     def __init__(
         self,
-        policy: QwenVLPolicy,
+        policy: Policy,
         engine: RolloutEngine,
         reward: CompositeReward,
         optimizer: AdamWCosine,
@@ -90,7 +88,7 @@ class PolicyModule(LightningModule):
             return
         self.policy.eval()
         # The same draws at every validation, so that a change is the policy's.
-        seeds = [zlib.crc32(f"validation/{prompt.question.id}".encode()) for prompt in batch]
+        seeds = [prompt.question.seed("validation") for prompt in batch]
         with shared_features(self.engine, self.policy, batch):
             for meter in self.meters.values():
                 groups = self.engine.generate(batch, meter.sampling, seeds)
@@ -113,15 +111,3 @@ class PolicyModule(LightningModule):
     def decode_tokens(self, ids: Sequence[int]) -> list[str]:
         """The text of each token on its own, for logs."""
         return self.policy.decode_tokens(ids)
-
-
-def cut_graph(features: Sequence[Float[Tensor, "_ D"]]) -> list[Float[Tensor, "_ D"]]:
-    """Leaves in place of the tower's features, on which the gradients of several backward passes gather."""
-    return [feature.detach().requires_grad_(feature.requires_grad) for feature in features]
-
-
-def backward_through_cut(features: Sequence[Float[Tensor, "_ D"]], leaves: Sequence[Float[Tensor, "_ D"]]) -> None:
-    """Run what gathered on the leaves through the tower's graph, once; nothing where the tower isn't trained."""
-    reached = [(feature, leaf.grad) for feature, leaf in zip(features, leaves, strict=True) if leaf.grad is not None]
-    if reached:
-        torch.autograd.backward([feature for feature, _ in reached], [grad for _, grad in reached])

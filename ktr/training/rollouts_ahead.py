@@ -10,7 +10,7 @@ later they are one update old. At the end of a step nothing runs: a checkpoint h
 import logging
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 from ktr.errors import ConfigError
 from ktr.ranks import gather_over_ranks, share_of_rank
 from ktr.rollout.engine import RolloutEngine, SamplingParams
-from ktr.rollout.group_sampler import ContrastSampler
+from ktr.rollout.group_sampler import GroupSampler
 from ktr.types import Completion, PromptInputs, RolloutGroup
 
 log = logging.getLogger(__name__)
@@ -30,14 +30,13 @@ log = logging.getLogger(__name__)
 class Rollouts:
     """A batch's groups, and what is known about them from before the step that learns from them.
 
-    ``features`` are the tower's, where they still hold. ``old_logps`` are the trainer's log-probs under the weights
-    that sampled, by the group's place in the batch; a group has none if the weights are still the same, or if nothing
-    is learned from it.
+    ``features`` are the tower's, None where they no longer hold. ``old_logps`` are the trainer's log-probs under the
+    weights that sampled; None for a group of which those are still the policy's, or from which nothing is learned.
     """
 
     groups: list[RolloutGroup]
-    features: list[Float[Tensor, "_ D"]] | None = None
-    old_logps: dict[int, Float[Tensor, "_ _"]] = field(default_factory=dict)
+    features: list[Float[Tensor, "_ F"]] | None
+    old_logps: list[Float[Tensor, "_ _"] | None]
 
 
 class RolloutsAhead:
@@ -46,7 +45,7 @@ class RolloutsAhead:
     As a context around a step it waits for a generation that an error left running.
     """
 
-    def __init__(self, engine: RolloutEngine | ContrastSampler, sampling: SamplingParams):
+    def __init__(self, engine: RolloutEngine | GroupSampler, sampling: SamplingParams):
         self.engine = engine
         self.sampling = sampling
         self._thread: ThreadPoolExecutor | None = None
@@ -120,8 +119,7 @@ class RolloutsAhead:
 
 def _to_entries(rollouts: Rollouts) -> list[dict[str, Any]]:
     entries = []
-    for place, group in enumerate(rollouts.groups):
-        old_logps = rollouts.old_logps.get(place)
+    for group, old_logps in zip(rollouts.groups, rollouts.old_logps, strict=True):
         entries.append(
             {
                 "question": group.question.id,
@@ -152,8 +150,7 @@ def _from_entries(entries: Sequence[dict[str, Any]], prompts: Sequence[PromptInp
         )
         for entry, prompt in zip(entries, prompts, strict=True)
     ]
-    old_logps = {i: entry["old_logps"] for i, entry in enumerate(entries) if entry["old_logps"] is not None}
-    return Rollouts(groups, None, old_logps)
+    return Rollouts(groups, None, [entry["old_logps"] for entry in entries])
 
 
 def _from_entry(entry: dict[str, Any]) -> Completion:

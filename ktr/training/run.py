@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from ktr.analysis.report import write_report
 from ktr.console.quiet import quiet_libraries
-from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.policy.family import Policy
 from ktr.record.run_record import read_json, start_run, write_json, write_summary
 from ktr.record.throughput import Throughput
 from ktr.scoring.reference import Reference
@@ -110,7 +110,7 @@ def _validate(trainer: Trainer, module: Any, datamodule: LightningDataModule) ->
     return module.validation_summary
 
 
-def load_policy(config: DictConfig, checkpoint: Path | None = None) -> QwenVLPolicy:
+def load_policy(config: DictConfig, checkpoint: Path | None = None) -> Policy:
     """The policy of ``config.model``, with the weights of ``checkpoint`` where one is given."""
     policy = instantiate(config.model)
     if checkpoint is not None:
@@ -118,7 +118,7 @@ def load_policy(config: DictConfig, checkpoint: Path | None = None) -> QwenVLPol
     return policy
 
 
-def build_module(config: DictConfig, policy: QwenVLPolicy) -> PolicyModule:
+def build_module(config: DictConfig, policy: Policy) -> PolicyModule:
     """The module of ``config.algorithm``, given those of policy, engine and reference that it takes."""
     parts = {
         "policy": policy,

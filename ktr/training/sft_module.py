@@ -1,6 +1,5 @@
 """Supervised training on written reasoning: next-token loss on the completion, and what is composed with it."""
 
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -10,14 +9,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ktr.attribution.views import Factual, View
-from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.policy.family import Policy
 from ktr.ranks import sum_over_ranks
 from ktr.rewards.composite import CompositeReward
 from ktr.rollout.engine import RolloutEngine, SamplingParams
 from ktr.scoring.scorer import GroupScorer
 from ktr.training.demonstrations import Demonstrations
+from ktr.training.feature_graph import backward_through_cut, cut_graph
 from ktr.training.optim import AdamWCosine
-from ktr.training.policy_module import PolicyModule, backward_through_cut, cut_graph
+from ktr.training.policy_module import PolicyModule
 from ktr.training.view_dropout import ViewDropout
 from ktr.types import Experience, PromptInputs, RolloutGroup
 
@@ -27,7 +27,7 @@ class AuxiliaryLoss(Protocol):
     """A loss on the visual features of a batch, weight included; the mean over its questions."""
 
     def __call__(
-        self, policy: QwenVLPolicy, prompts: Sequence[PromptInputs], features: Sequence[Float[Tensor, "_ D"]]
+        self, policy: Policy, prompts: Sequence[PromptInputs], features: Sequence[Float[Tensor, "_ F"]]
     ) -> Float[Tensor, ""]: ...
 
 
@@ -42,7 +42,7 @@ class SFTModule(PolicyModule):
 
     def __init__(
         self,
-        policy: QwenVLPolicy,
+        policy: Policy,
         engine: RolloutEngine,
         scorer: GroupScorer,
         reward: CompositeReward,
@@ -80,13 +80,13 @@ class SFTModule(PolicyModule):
         return {"loss": loss}
 
     def _learn_auxiliary(
-        self, auxiliary: AuxiliaryLoss, prompts: list[PromptInputs], leaves: list[Float[Tensor, "_ D"]]
+        self, auxiliary: AuxiliaryLoss, prompts: list[PromptInputs], leaves: list[Float[Tensor, "_ F"]]
     ) -> Float[Tensor, ""]:
         loss = auxiliary(self.policy, prompts, leaves) / self.trainer.world_size
         self.manual_backward(loss)
         return sum_over_ranks(loss.detach())
 
-    def _learn_words(self, groups: list[RolloutGroup], leaves: list[Float[Tensor, "_ D"]]) -> Float[Tensor, ""]:
+    def _learn_words(self, groups: list[RolloutGroup], leaves: list[Float[Tensor, "_ F"]]) -> Float[Tensor, ""]:
         """Backward of the demonstrations' loss, one packed row at a time; returns the global batch's loss."""
         weights = [self.demonstrations.weights(group.question, self.policy.tokenizer) for group in groups]
         total_weight = sum_over_ranks(torch.cat(weights).sum().to(self.device))
@@ -116,7 +116,7 @@ class SFTModule(PolicyModule):
 
     def _seed(self, prompt: PromptInputs) -> int:
         """The seed of everything random about a question in this step, whichever rank holds it."""
-        return zlib.crc32(f"{self.seed}/{self.global_step}/{prompt.question.id}".encode())
+        return prompt.question.seed(self.seed, self.global_step)
 
 
 def _unjudged(group: RolloutGroup) -> Experience:

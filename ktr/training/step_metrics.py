@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ktr.algorithm.loss import LossTerms
-from ktr.algorithm.scored_batch import ScoredBatch
+from ktr.algorithm.scored_group import ScoredGroup
 from ktr.ranks import max_over_ranks, sum_over_ranks
 from ktr.types import Experience, RolloutGroup
 
@@ -44,40 +44,49 @@ def rollout_metrics(experiences: Sequence[Experience]) -> dict[str, float]:
 
 
 def loss_metrics(terms: Sequence[LossTerms], device: torch.device) -> dict[str, Tensor]:
-    """The loss of the global batch and its terms: the sums of the groups' terms over all ranks."""
+    """The loss of the global batch and its terms: the sums of the groups' terms over all ranks.
+
+    ``loss/ratio_mean`` is the mean over the tokens that were scored: 1 on-policy, and where nothing was.
+    """
     names = {
         "loss/total": "loss",
         "loss/policy": "policy_loss",
         "loss/kl": "kl",
         "loss/clip_fraction": "clip_fraction",
-        "loss/ratio_mean": "ratio_mean",
+        "loss/ratio_mean": "ratio_sum",
+        "tokens": "num_tokens",
     }
     sums = torch.zeros(len(names), device=device)
     for term in terms:
         sums += torch.stack([getattr(term, name).detach() for name in names.values()])
-    return dict(zip(names, sum_over_ranks(sums), strict=True))
-
-
-def staleness_of(groups: Sequence[RolloutGroup], version: int) -> list[int]:
-    """Updates between the weights that sampled each completion and the policy's ``version``."""
-    return [version - completion.weights_version for group in groups for completion in group.completions]
+    metrics = dict(zip(names, sum_over_ranks(sums), strict=True))
+    num_tokens, ratio_sum = metrics.pop("tokens"), metrics["loss/ratio_mean"]
+    metrics["loss/ratio_mean"] = torch.where(num_tokens > 0, ratio_sum / num_tokens, 1.0)
+    return metrics
 
 
 def engine_metrics(
-    learned: ScoredBatch, staleness: Sequence[int], corrected: bool, device: torch.device
+    to_learn: Sequence[ScoredGroup],
+    groups: Sequence[RolloutGroup],
+    version: int,
+    corrected: bool,
+    device: torch.device,
 ) -> dict[str, Tensor]:
     """Mismatch of engine and trainer over the tokens learned from, and staleness of all completions; over all ranks.
 
-    The mean importance weight of those tokens is there where the mismatch is ``corrected``. All are 0 for a batch that
-    nothing is learned from.
+    ``version`` is the policy's when the groups were taken. The mean importance weight of those tokens is there where
+    the mismatch is ``corrected``. All are 0 for a batch that nothing is learned from.
     """
     zero = torch.zeros((), device=device)
-    parts = learned.mismatches.values()
+    staleness = [version - completion.weights_version for group in groups for completion in group.completions]
+    firsts = [scored.first for scored in to_learn if scored.first is not None]
+    parts = [first.mismatch for first in firsts]
+    importance = [first.importance_GT.sum() for first in firsts if first.importance_GT is not None]
     total = lambda values: sum((value.to(device) for value in values), zero)  # noqa: E731
     sums = {
         "rollout/mismatch/mean": total(part.absolute for part in parts),
         "rollout/mismatch/kl": total(part.kl for part in parts),
-        "rollout/importance_mean": total(weights_GT.sum() for weights_GT in learned.importance.values()),
+        "rollout/importance_mean": total(importance),
         "tokens": total(part.num_tokens for part in parts),
         "rollout/staleness/mean": zero + sum(staleness),
         "completions": zero + len(staleness),

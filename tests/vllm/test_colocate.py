@@ -183,8 +183,8 @@ def test_vision_ids_are_never_sampled(
     hidden = engine.generate(prompts, SAMPLING, SEEDS)
     assert hidden
     with torch.no_grad():
-        favoured = policy.head_weight.abs().amax() * 3
-        policy.head_weight[policy.banned_ids] = favoured * policy.head_weight[policy.banned_ids].sign()
+        weight, banned = policy.model.lm_head.weight, policy.banned_ids
+        weight[banned] = 3 * weight.abs().amax() * weight[banned].sign()
     engine.load_weights(policy.named_weights(), 1)
     for sampling in (SAMPLING, replace(SAMPLING, temperature=0.0)):
         groups = engine.generate(prompts, sampling, SEEDS)

@@ -129,7 +129,7 @@ def test_banned_ids_are_never_sampled_though_the_weights_favour_them(
     before = {name: tensor.clone() for name, tensor in policy.named_weights()}
     favourite = engine.generate(prompts[:1], SAMPLING, [0])[0].completions[0].token_ids_T[0]
     with torch.no_grad():
-        policy.head_weight[policy.banned_ids] = 3 * policy.head_weight[favourite]
+        policy.model.lm_head.weight[policy.banned_ids] = 3 * policy.model.lm_head.weight[favourite]
     engine.load_weights(policy.named_weights(), 6)
     groups = engine.generate(prompts, SAMPLING, seeds_of(prompts))
     sampled = {int(token) for group in groups for c in group.completions for token in c.token_ids_T}

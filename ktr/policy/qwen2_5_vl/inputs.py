@@ -1,7 +1,5 @@
 """From a question to what the policy reads: chat template, expanded placeholders, pixels, explicit positions."""
 
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -83,18 +81,6 @@ class PromptEncoder:
         before, after = (self.tokenizer.encode(part, add_special_tokens=False) for part in text.split(token))
         placeholder = self.tokenizer.convert_tokens_to_ids(token)
         return torch.tensor(before + [placeholder] * num_visual + after)
-
-
-def with_forced_prefix(prompt: PromptInputs, prefix_ids: Sequence[int]) -> PromptInputs:
-    """The prompt with the first tokens of its answer already written, as a control: ``<think> </think> <answer>``."""
-    prefix = torch.tensor(prefix_ids)
-    start = int(prompt.positions_3P.max()) + 1
-    positions = (torch.arange(len(prefix)) + start).expand(3, -1)
-    return replace(
-        prompt,
-        input_ids_P=torch.cat([prompt.input_ids_P, prefix]),
-        positions_3P=torch.cat([prompt.positions_3P, positions], dim=1),
-    )
 
 
 def _vision_config(path: str | Path) -> dict[str, Any]:

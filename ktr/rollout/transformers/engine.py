@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.policy.family import Policy
 from ktr.rollout.engine import SamplingParams
 from ktr.rollout.transformers.decode_cache import DecodeCache
 from ktr.rollout.transformers.sampling import draw, sampled_distribution
@@ -29,7 +29,7 @@ class TransformersEngine:
     # Rows that have ended are dropped from the batch once this share of it is idle.
     _IDLE_SHARE = 0.25
 
-    def __init__(self, policy: QwenVLPolicy, max_rows: int = 256):
+    def __init__(self, policy: Policy, max_rows: int = 256):
         self.policy = policy
         self.max_rows = max_rows
         self.version = 0
@@ -79,9 +79,9 @@ class TransformersEngine:
         # A padding row must see something, or its softmax is NaN: it sees itself.
         itself = torch.eye(prompt_length, dtype=torch.bool, device=device)
         mask = (causal & visible[:, None, :prompt_length] | itself)[:, None]
-        hidden = self._forward(policy.embed(ids, features), positions, mask, cache)[:, -1]
+        logits = self._decode(ids, positions, mask, cache, features)
         cache.repeat_rows(sampling.num_completions)
-        hidden, visible = (x.repeat_interleave(sampling.num_completions, 0) for x in (hidden, visible))
+        logits, visible = (x.repeat_interleave(sampling.num_completions, 0) for x in (logits, visible))
         next_positions = next_positions.to(device).repeat_interleave(sampling.num_completions)
         uniforms = torch.cat([_uniforms(seed, sampling) for seed in seeds]).to(device)
 
@@ -91,7 +91,6 @@ class TransformersEngine:
         rows = torch.arange(num_rows, device=device)  # of the batch, those that still decode
         ended = torch.zeros(num_rows, dtype=torch.bool, device=device)
         for step in range(sampling.max_tokens):
-            logits = hidden @ policy.head_weight.t()
             distribution = sampled_distribution(logits, policy.banned_ids, sampling.temperature)
             token = draw(distribution, sampling.temperature, sampling.top_p, uniforms[rows, step])
             tokens[rows, step] = token
@@ -110,19 +109,15 @@ class TransformersEngine:
             visible[:, column] = True
             positions = (next_positions + step).expand(3, -1)[..., None]
             mask = visible[:, None, None, : column + 1]
-            hidden = self._forward(policy.embed(token)[:, None], positions, mask, cache)[:, -1]
+            logits = self._decode(token[:, None], positions, mask, cache)
         return self._groups(prompts, sampling.num_completions, tokens.cpu(), logps.cpu(), lengths.tolist())
 
-    def _forward(self, embeddings: Tensor, positions: Tensor, mask: Tensor, cache: DecodeCache) -> Tensor:
-        hidden = self.policy.model.model.language_model(
-            inputs_embeds=embeddings,
-            position_ids=positions,
-            attention_mask={"full_attention": mask},
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state
-        cache.advance(embeddings.shape[1])
-        return hidden
+    def _decode(
+        self, ids: Tensor, positions: Tensor, mask: Tensor, cache: DecodeCache, features: Tensor | None = None
+    ) -> Tensor:
+        logits = self.policy.decode(ids, positions, mask, cache, features)
+        cache.advance(ids.shape[1])
+        return logits
 
     def _groups(
         self, prompts: Sequence[PromptInputs], num_completions: int, tokens: Tensor, logps: Tensor, lengths: list[int]

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ktr.algorithm.importance import ImportanceCorrection
 from ktr.errors import ConfigError, EngineError
-from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.policy.family import Policy
 from ktr.rollout.engine import SamplingParams
 from ktr.rollout.progress import RolloutProgress
 from ktr.rollout.vllm.setup import engine_arguments, engine_environment, quiet_vllm, require_vllm
@@ -59,7 +59,7 @@ class VLLMColocateEngine:
 
     def __init__(
         self,
-        policy: QwenVLPolicy,
+        policy: Policy,
         max_model_len: int,
         max_num_seqs: int = 256,
         max_num_batched_tokens: int = 8192,

@@ -19,7 +19,7 @@ from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactor
 from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
 
 from ktr.errors import ConfigError, EngineError
-from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.policy.family import Policy
 from ktr.rollout.engine import SamplingParams
 from ktr.rollout.servers.client import ServerClient, ServerFault
 from ktr.rollout.servers.process import ServerProcess, free_port
@@ -91,7 +91,7 @@ class VLLMServer:
     def __init__(
         self,
         name: str,
-        policy: QwenVLPolicy,
+        policy: Policy,
         weights: PushedWeights,
         key: str | None,
         start_limit_s: float,

@@ -20,7 +20,7 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.sampling_params import SamplingParams as VLLMSamplingParams
 
 from ktr.errors import EngineError
-from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.policy.family import Policy
 from ktr.rollout.engine import SamplingParams
 from ktr.types import Completion, PromptInputs, RolloutGroup
 
@@ -28,7 +28,7 @@ from ktr.types import Completion, PromptInputs, RolloutGroup
 _BAN = -1e9
 
 
-def multimodal_input(prompt: PromptInputs, policy: QwenVLPolicy) -> Any:
+def multimodal_input(prompt: PromptInputs, policy: Policy) -> Any:
     """vLLM's processed input of one prompt: ids, tensors, their content hash, and where the placeholders are."""
     is_video = prompt.question.data_type == "video"
     modality = "video" if is_video else "image"
@@ -59,7 +59,7 @@ def content_hash(prompt: PromptInputs) -> str:
     return digest.hexdigest()
 
 
-def sampling_fields(sampling: SamplingParams, policy: QwenVLPolicy, seed: int) -> dict[str, Any]:
+def sampling_fields(sampling: SamplingParams, policy: Policy, seed: int) -> dict[str, Any]:
     """The fields of vLLM's SamplingParams, as plain values. At temperature 0 one completion stands for all of them."""
     return {
         "n": sampling.num_completions if sampling.temperature > 0 else 1,
@@ -75,7 +75,7 @@ def sampling_fields(sampling: SamplingParams, policy: QwenVLPolicy, seed: int) -
     }
 
 
-def sampling_params(sampling: SamplingParams, policy: QwenVLPolicy, seed: int) -> VLLMSamplingParams:
+def sampling_params(sampling: SamplingParams, policy: Policy, seed: int) -> VLLMSamplingParams:
     fields = sampling_fields(sampling, policy, seed)
     return VLLMSamplingParams(**fields, output_kind=RequestOutputKind.FINAL_ONLY)
 
@@ -83,7 +83,7 @@ def sampling_params(sampling: SamplingParams, policy: QwenVLPolicy, seed: int) -
 def rollout_group(
     prompt: PromptInputs,
     sampling: SamplingParams,
-    policy: QwenVLPolicy,
+    policy: Policy,
     outputs: Sequence[tuple[Sequence[int], Sequence[float], set[str]]],
     engine: str,
     version: int,
@@ -142,7 +142,7 @@ class PositionCheck:
     def __call__(
         self,
         prompts: Iterable[PromptInputs],
-        policy: QwenVLPolicy,
+        policy: Policy,
         prompt_positions: Callable[..., list[list[int]]],
         engine: str,
     ) -> None:

@@ -26,7 +26,7 @@ from torch import Tensor
 import ktr
 from ktr.algorithm.importance import ImportanceCorrection
 from ktr.errors import ConfigError
-from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.policy.family import Policy
 from ktr.rollout.engine import SamplingParams
 from ktr.rollout.progress import RolloutProgress
 from ktr.rollout.servers.pool import Question, ServerPool
@@ -66,7 +66,7 @@ class VLLMServerEngine:
 
     def __init__(
         self,
-        policy: QwenVLPolicy,
+        policy: Policy,
         max_model_len: int,
         log_dir: str | Path,
         num_servers: int = 1,

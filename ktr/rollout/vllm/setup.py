@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ktr.errors import MissingExtra
-from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.policy.family import Policy
 
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # for which vLLM reserves room
 
@@ -31,7 +31,7 @@ def require_vllm() -> None:
 
 
 def engine_arguments(
-    policy: QwenVLPolicy,
+    policy: Policy,
     max_model_len: int,
     max_num_seqs: int,
     max_num_batched_tokens: int,
@@ -49,7 +49,7 @@ def engine_arguments(
     """
     arguments: dict[str, Any] = {
         "model": str(policy.path),
-        "dtype": str(policy.model.dtype).removeprefix("torch."),
+        "dtype": str(policy.dtype).removeprefix("torch."),
         "load_format": "dummy",
         "max_model_len": max_model_len,
         "max_num_seqs": max_num_seqs,

@@ -7,7 +7,7 @@ from typing import Any
 from vllm.entrypoints.scale_out.token_in_token_out.mm_serde import encode_mm_kwargs_item
 
 from ktr.errors import EngineError
-from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.policy.family import Policy
 from ktr.rollout.engine import SamplingParams
 from ktr.rollout.servers.client import ServerFault
 from ktr.rollout.vllm.requests import multimodal_input, rollout_group, sampling_fields
@@ -17,7 +17,7 @@ _one_at_a_time = threading.Lock()  # vLLM's encoder keeps a message's buffers in
 
 
 def request_body(
-    prompt: PromptInputs, sampling: SamplingParams, policy: QwenVLPolicy, seed: int, adapter: str | None
+    prompt: PromptInputs, sampling: SamplingParams, policy: Policy, seed: int, adapter: str | None
 ) -> dict[str, Any]:
     """One request for all completions of a prompt, the trainer's pixels in it."""
     request = multimodal_input(prompt, policy)
@@ -42,7 +42,7 @@ def request_body(
 def answered_group(
     prompt: PromptInputs,
     sampling: SamplingParams,
-    policy: QwenVLPolicy,
+    policy: Policy,
     answer: Mapping[str, Any],
     engine: str,
     version: int,

@@ -7,10 +7,11 @@ from ktr.algorithm.advantage import GroupAdvantage
 from ktr.algorithm.loss import ClippedSurrogate
 from ktr.algorithm.reductions import TokenReduction
 from ktr.algorithm.weighting import KeyTokens, RandomTokens, TokenWeighting, Uniform
+from ktr.attribution.group_scores import GroupScores
 from ktr.attribution.selection import TopRatio
 from ktr.attribution.signals import EntropySignal, RandomSignal, TemporalSignal, VisualSignal
 from ktr.attribution.soft_ranks import SoftRanks
-from ktr.attribution.views import Chance, MaskedVideo, ShuffledFrames
+from ktr.attribution.views import MaskedVideo, ShuffledFrames
 from ktr.types import TokenScores
 
 G, T = 5, 12
@@ -26,8 +27,8 @@ def scores(seed: int) -> TokenScores:
 
 def loss_and_gradient(weighting: TokenWeighting, reduction: TokenReduction) -> tuple[torch.Tensor, torch.Tensor]:
     factual = TokenScores(scores(0).logps_GT.requires_grad_(), scores(0).entropies_GT)
-    views = {MaskedVideo(): scores(1), ShuffledFrames(): scores(2), Chance(): scores(5)}
-    weights = weighting(factual.detach(), views, MASK, EOS).weights_GT
+    views = {MaskedVideo(): scores(1), ShuffledFrames(): scores(2)}
+    weights = weighting(GroupScores(factual.detach(), views, MASK, EOS, tuple(range(G)))).weights_GT
     advantages = GroupAdvantage()(torch.tensor([0.0, 1.0, 2.0, 1.0, 0.0]))
     terms = ClippedSurrogate(beta=0.04, reduction=reduction)(
         factual.logps_GT, scores(3).logps_GT, scores(4).logps_GT, advantages, MASK, weights, G, int(MASK.sum())

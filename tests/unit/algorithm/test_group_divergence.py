@@ -8,8 +8,10 @@ from ktr.algorithm.group_divergence import GroupDivergence, divergence_weights
 from ktr.algorithm.loss import ClippedSurrogate
 from ktr.algorithm.reductions import TokenReduction
 from ktr.algorithm.weighting import TokenWeighting, Uniform
+from ktr.attribution.group_scores import GroupScores
 from ktr.scoring.group_divergence import PositionDivergence
 from ktr.types import Distributions, TokenScores
+from tests.linear_head import LinearHead
 
 G, T, D, V = 4, 8, 5, 23
 MASK = torch.arange(T)[None] < torch.tensor([8, 3, 1, 6])[:, None]
@@ -25,7 +27,7 @@ def factual(order: list[int] | None = None) -> TokenScores:
     mask_GT = MASK[order]
     hidden_ND = hidden_GTD[order][mask_GT].requires_grad_()
     logps_GT = torch.zeros(G, T).masked_scatter(mask_GT, (hidden_ND @ weight_VD.t()).log_softmax(-1)[:, 0])
-    distributions = Distributions(hidden_ND, weight_VD, mask_GT, torch.tensor([], dtype=torch.long))
+    distributions = Distributions(hidden_ND, LinearHead(weight_VD), mask_GT, torch.tensor([], dtype=torch.long))
     return TokenScores(logps_GT, distributions=distributions)
 
 
@@ -36,7 +38,7 @@ def test_weights_are_scaled_from_the_least_to_the_most_divergent_position():
 
 
 def test_a_position_has_one_weight_for_all_completions_and_none_past_their_end():
-    weights = GroupDivergence(PositionDivergence())(factual(), {}, MASK, EOS)
+    weights = GroupDivergence(PositionDivergence())(GroupScores(factual(), {}, MASK, EOS))
     k_T = PositionDivergence()(factual().distributions)
     expected_T = 1 + 0.7 * (k_T - k_T.min()) / (k_T.max() - k_T.min() + 1e-8)
     torch.testing.assert_close(weights.weights_GT, expected_T.expand(G, T) * MASK, rtol=1e-5, atol=1e-5)
@@ -46,7 +48,7 @@ def test_a_position_has_one_weight_for_all_completions_and_none_past_their_end()
 
 def loss_and_gradient(weighting: TokenWeighting) -> tuple[torch.Tensor, torch.Tensor]:
     scores = factual()
-    weights = weighting(scores, {}, MASK, EOS).weights_GT
+    weights = weighting(GroupScores(scores, {}, MASK, EOS)).weights_GT
     advantages_G = GroupAdvantage()(torch.tensor([0.0, 1.0, 2.0, 1.0]))
     loss = ClippedSurrogate(clip_high=0.28, reduction=TokenReduction("token_mean"))
     terms = loss(scores.logps_GT, scores.logps_GT.detach(), None, advantages_G, MASK, weights, G, int(MASK.sum()))
@@ -69,7 +71,7 @@ def test_weights_are_constants_unless_the_divergence_keeps_its_gradient():
     assert torch.equal(constant[0], released[0]) and not torch.allclose(constant[1], released[1])
 
     scores = factual()
-    weights = GroupDivergence(PositionDivergence(detach=False))(scores, {}, MASK, EOS)
+    weights = GroupDivergence(PositionDivergence(detach=False))(GroupScores(scores, {}, MASK, EOS))
     logps_GT = scores.logps_GT
     advantages_G = GroupAdvantage()(torch.tensor([0.0, 1.0, 2.0, 1.0]))
     # The loss as released: −Σ w·ρ·A·mask / Σ mask, ρ = exp(logp − sg(logp)).
@@ -83,11 +85,11 @@ def test_weights_are_constants_unless_the_divergence_keeps_its_gradient():
 def test_permuting_the_completions_permutes_the_weights():
     order = [2, 0, 3, 1]
     weighting = GroupDivergence(PositionDivergence())
-    weights_GT = weighting(factual(), {}, MASK, EOS).weights_GT
-    permuted_GT = weighting(factual(order), {}, MASK[order], EOS[order]).weights_GT
+    weights_GT = weighting(GroupScores(factual(), {}, MASK, EOS)).weights_GT
+    permuted_GT = weighting(GroupScores(factual(order), {}, MASK[order], EOS[order])).weights_GT
     torch.testing.assert_close(permuted_GT, weights_GT[order])
 
 
 def test_scores_without_distributions_are_refused():
     with pytest.raises(ValueError, match="without distributions"):
-        GroupDivergence(PositionDivergence())(TokenScores(torch.zeros(G, T)), {}, MASK, EOS)
+        GroupDivergence(PositionDivergence())(GroupScores(TokenScores(torch.zeros(G, T)), {}, MASK, EOS))

@@ -90,7 +90,7 @@ def test_on_policy_the_gradient_is_exactly_minus_advantage_times_weight():
     terms.loss.backward()
     lengths = b.mask.sum(1, keepdim=True)
     torch.testing.assert_close(logps.grad, -b.advantages[:, None] * b.weights / lengths / 4, rtol=1e-14, atol=0)
-    assert terms.clip_fraction == 0 and terms.ratio_mean == 1
+    assert terms.clip_fraction == 0 and terms.ratio_sum == terms.num_tokens == b.mask.sum()
 
 
 def test_the_opposite_advantage_gives_the_opposite_gradient():
@@ -141,7 +141,7 @@ def test_groups_and_micro_batches_add_to_the_batch(reduction, denominator):
                 num_sequences=4, num_tokens=int(b.mask.sum()),
             )
         )  # fmt: skip
-    for name in ("loss", "policy_loss", "kl", "clip_fraction", "ratio_mean"):
+    for name in ("loss", "policy_loss", "kl", "clip_fraction", "ratio_sum", "num_tokens"):
         torch.testing.assert_close(getattr(parts[0], name) + getattr(parts[1], name), getattr(whole, name))
 
 
@@ -157,7 +157,7 @@ def test_what_is_off_the_completion_mask_never_matters(garbage):
         t.loss.backward()
     assert torch.equal(terms[0].loss, terms[1].loss) and torch.equal(logps[0].grad, logps[1].grad)
     assert not logps[1].grad[~dirty.mask].any() and logps[1].grad[dirty.mask].any()
-    assert terms[0].ratio_mean == terms[1].ratio_mean and terms[0].clip_fraction == terms[1].clip_fraction
+    assert terms[0].ratio_sum == terms[1].ratio_sum and terms[0].clip_fraction == terms[1].clip_fraction
 
 
 @pytest.mark.parametrize(("reduction", "denominator"), REDUCTIONS)
@@ -191,7 +191,7 @@ def test_importance_weights_of_one_change_nothing_bitwise():
         plain, weighed = b.loss(loss, logps[0]), b.loss(loss, logps[1], importance_GT=b.mask.double())
         plain.loss.backward()
         weighed.loss.backward()
-        for name in ("loss", "policy_loss", "kl", "clip_fraction", "ratio_mean"):
+        for name in ("loss", "policy_loss", "kl", "clip_fraction", "ratio_sum", "num_tokens"):
             assert torch.equal(getattr(plain, name), getattr(weighed, name))
         assert torch.equal(logps[0].grad, logps[1].grad)
 

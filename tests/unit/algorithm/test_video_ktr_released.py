@@ -6,6 +6,7 @@ from hydra.utils import instantiate
 
 from ktr.algorithm.advantage import GroupAdvantage
 from ktr.algorithm.video_ktr_released import GroupQuantile
+from ktr.attribution.group_scores import GroupScores
 from ktr.attribution.views import MaskedVideo, ShuffledFrames
 from ktr.config.command_line import compose
 from ktr.types import TokenScores
@@ -53,7 +54,7 @@ def test_masks_loss_and_gradient(config, seed, data_type):
     assert set(weighting.required_views("video")) == {MASKED, SHUFFLED}
     assert weighting.required_views("image") == (MASKED,)
     views = {MASKED: masked} | ({SHUFFLED: shuffled} if data_type == "video" else {})
-    weights = weighting(factual, views, MASK, EOS)
+    weights = weighting(GroupScores(factual, views, MASK, EOS))
     expected = released_mask(factual, masked, shuffled if data_type == "video" else None)
     assert torch.equal(weights.weights_GT, expected.float())
 
@@ -76,7 +77,7 @@ def test_a_permutation_that_moves_nothing_ties_everywhere_and_selects_all(config
     """The released shuffle may be the identity: each change is then 0, and 0 is at the quantile."""
     factual = drawn(0)
     views = {MASKED: drawn(1), SHUFFLED: factual}
-    weights = instantiate(config.attribution)(factual, views, MASK, EOS)
+    weights = instantiate(config.attribution)(GroupScores(factual, views, MASK, EOS))
     assert torch.equal(weights.selections["temporal"], MASK)
 
 
@@ -107,7 +108,7 @@ def test_an_image_without_any_acting_signal_selects_nothing():
             ],
         ).attribution
     )
-    assert not weighting(drawn(0), {}, MASK, EOS).weights_GT.any()
+    assert not weighting(GroupScores(drawn(0), {}, MASK, EOS)).weights_GT.any()
 
 
 def test_the_whole_composition_is_that_of_the_release(config):

@@ -1,13 +1,16 @@
 """Laws of the token weights."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from ktr.algorithm.weighting import KeyTokens, RandomTokens, Uniform
+from ktr.attribution.group_scores import GroupScores
 from ktr.attribution.selection import Selection, TopRatio
 from ktr.attribution.signals import EntropySignal, RandomSignal, TemporalSignal, VisualSignal
 from ktr.attribution.soft_ranks import SoftRanks
-from ktr.attribution.views import Chance, MaskedVideo, ShuffledFrames
+from ktr.attribution.views import MaskedVideo, ShuffledFrames
 from ktr.types import TokenScores
 
 
@@ -19,8 +22,10 @@ def token_scores(seed: int, G: int = 4, T: int = 15) -> TokenScores:
 
 MASK = torch.arange(15)[None] < torch.tensor([15, 4, 9, 1])[:, None]
 EOS = MASK & ~torch.cat([MASK[:, 1:], torch.zeros(4, 1, dtype=torch.bool)], 1)
-VIEWS = {MaskedVideo(): token_scores(1), ShuffledFrames(): token_scores(2), Chance(): token_scores(3)}
+VIEWS = {MaskedVideo(): token_scores(1), ShuffledFrames(): token_scores(2)}
+SEEDS = (11, 12, 13, 14)
 SIGNALS = {"entropy": EntropySignal(), "visual": VisualSignal(), "temporal": TemporalSignal()}
+GROUP = GroupScores(token_scores(0), VIEWS, MASK, EOS, SEEDS)
 SELECTIONS = [
     TopRatio(0.2),
     TopRatio(0.3, eos_selectable=True),
@@ -33,27 +38,27 @@ def vet(ratio: float = 0.2) -> KeyTokens:
 
 
 def test_weights_are_the_union_of_the_signals_and_vanish_off_the_completion_mask():
-    weights = vet()(token_scores(0), VIEWS, MASK, EOS)
+    weights = vet()(GROUP)
     union = weights.selections["entropy"] | weights.selections["visual"] | weights.selections["temporal"]
     assert union.any() and torch.equal(weights.weights_GT, union.float())
     assert not weights.weights_GT[~MASK].any() and not weights.weights_GT[EOS].any()
     assert all(not scores[~MASK].any() for scores in weights.scores.values())
-    assert torch.equal(Uniform()(token_scores(0), {}, MASK, EOS).weights_GT, MASK.float())
+    assert torch.equal(Uniform()(GROUP).weights_GT, MASK.float())
 
 
 def test_each_signal_selects_on_its_own():
-    together = vet()(token_scores(0), VIEWS, MASK, EOS)
+    together = vet()(GROUP)
     for name, signal in vet().signals.items():
-        alone = KeyTokens({name: signal}, TopRatio(0.2))(token_scores(0), VIEWS, MASK, EOS)
+        alone = KeyTokens({name: signal}, TopRatio(0.2))(GROUP)
         assert torch.equal(alone.selections[name], together.selections[name])
 
 
 def test_ratio_one_and_no_signal_are_uniform_weights_bitwise():
-    uniform = Uniform()(token_scores(0), {}, MASK, EOS).weights_GT
-    assert torch.equal(vet(1.0)(token_scores(0), VIEWS, MASK, EOS).weights_GT, uniform)
+    uniform = Uniform()(GROUP).weights_GT
+    assert torch.equal(vet(1.0)(GROUP).weights_GT, uniform)
     off = KeyTokens({"entropy": None, "visual": None}, TopRatio(0.2))
-    assert off.required_views("video") == () and off(token_scores(0), {}, MASK, EOS).selections == {}
-    assert torch.equal(off(token_scores(0), {}, MASK, EOS).weights_GT, uniform)
+    assert off.required_views("video") == () and off(GROUP).selections == {}
+    assert torch.equal(off(GROUP).weights_GT, uniform)
 
 
 def test_required_views_are_each_asked_for_once_and_an_image_has_no_shuffle():
@@ -64,17 +69,16 @@ def test_required_views_are_each_asked_for_once_and_an_image_has_no_shuffle():
 
 
 def test_an_order_that_changes_nothing_selects_nothing():
-    factual = token_scores(0)
-    weights = vet()(factual, {**VIEWS, ShuffledFrames(): factual}, MASK, EOS)
+    weights = vet()(replace(GROUP, views={**VIEWS, ShuffledFrames(): GROUP.factual}))
     assert not weights.scores["temporal"].any() and not weights.selections["temporal"].any()
 
 
 @pytest.mark.parametrize("selection", SELECTIONS[2:])
 def test_soft_weights_are_the_largest_or_the_mean_over_the_signals(selection: SoftRanks):
-    alone = [KeyTokens({name: s}, selection)(token_scores(0), VIEWS, MASK, EOS) for name, s in SIGNALS.items()]
+    alone = [KeyTokens({name: s}, selection)(GROUP) for name, s in SIGNALS.items()]
     each = torch.stack([weights.weights_GT for weights in alone])
-    largest = KeyTokens(SIGNALS, selection)(token_scores(0), VIEWS, MASK, EOS)
-    mean = KeyTokens(SIGNALS, selection, "mean")(token_scores(0), VIEWS, MASK, EOS)
+    largest = KeyTokens(SIGNALS, selection)(GROUP)
+    mean = KeyTokens(SIGNALS, selection, "mean")(GROUP)
     assert torch.equal(largest.weights_GT, each.amax(0)) and torch.equal(mean.weights_GT, each.mean(0))
     torch.testing.assert_close(mean.weights_GT.sum(), MASK.sum().float())
     assert torch.equal(mean.selections["visual"], alone[1].weights_GT > 1)
@@ -82,7 +86,7 @@ def test_soft_weights_are_the_largest_or_the_mean_over_the_signals(selection: So
 
 
 def test_the_mean_of_selections_is_the_share_of_the_signals_that_select():
-    weights = KeyTokens(SIGNALS, TopRatio(0.4), "mean")(token_scores(0), VIEWS, MASK, EOS)
+    weights = KeyTokens(SIGNALS, TopRatio(0.4), "mean")(GROUP)
     votes = torch.stack(list(weights.selections.values())).float().mean(0)
     assert torch.equal(weights.weights_GT, votes) and len(votes.unique()) > 2
     with pytest.raises(Exception, match="median"):
@@ -92,21 +96,21 @@ def test_the_mean_of_selections_is_the_share_of_the_signals_that_select():
 @pytest.mark.parametrize("combine", ["max", "mean"])
 @pytest.mark.parametrize("curve", ["sigmoid", "linear", "exponential", "softmax"])
 def test_soft_weights_at_gamma_zero_are_uniform_bitwise(curve, combine):
-    weights = KeyTokens(SIGNALS, SoftRanks(curve, gamma=0.0), combine)(token_scores(0), VIEWS, MASK, EOS)
+    weights = KeyTokens(SIGNALS, SoftRanks(curve, gamma=0.0), combine)(GROUP)
     assert torch.equal(weights.weights_GT, MASK.float())
 
 
 @pytest.mark.parametrize("selection", SELECTIONS)
 def test_random_tokens_have_the_weights_of_the_key_tokens_of_each_completion_at_random_places(selection: Selection):
-    key = KeyTokens(SIGNALS, selection)(token_scores(0), VIEWS, MASK, EOS).weights_GT
+    key = KeyTokens(SIGNALS, selection)(GROUP).weights_GT
     control = RandomTokens(SIGNALS, selection)
-    random = control(token_scores(0), VIEWS, MASK, EOS).weights_GT
+    random = control(GROUP).weights_GT
     assert torch.equal(random.sort(dim=1).values, key.sort(dim=1).values) and not torch.equal(random, key)
     assert not random[~MASK].any()
     if not selection.eos_selectable:
         assert torch.equal(random[EOS], key[EOS])
-    assert control.required_views("video") == (MaskedVideo(), ShuffledFrames(), Chance())
-    other = control(token_scores(0), {**VIEWS, Chance(): token_scores(4)}, MASK, EOS).weights_GT
+    assert control.required_views("video") == (MaskedVideo(), ShuffledFrames())
+    other = control(replace(GROUP, seeds=(1, 2, 3, 4))).weights_GT
     assert not torch.equal(random, other)
 
 
@@ -114,8 +118,7 @@ def test_random_tokens_fall_on_every_token_alike():
     """Over many draws each of the 14 selectable tokens of the first completion gets its share of the 7 selected."""
     control, total = RandomTokens({"entropy": EntropySignal()}, TopRatio(0.45)), torch.zeros(15)
     for seed in range(400):
-        drawn = TokenScores(torch.rand(4, 15, generator=torch.Generator().manual_seed(seed)).log())
-        total += control(token_scores(0), {Chance(): drawn}, MASK, EOS).weights_GT[0]
+        total += control(replace(GROUP, seeds=(seed, 1, 2, 3))).weights_GT[0]
     assert total[14] == 0 and total.sum() == 7 * 400
     assert (total[:14] / 400 - 0.5).abs().max() < 4 * (0.25 / 400) ** 0.5
 
@@ -123,36 +126,31 @@ def test_random_tokens_fall_on_every_token_alike():
 @pytest.mark.parametrize("control", [RandomTokens(SIGNALS, TopRatio(1.0)), RandomTokens({}, TopRatio(0.2)),
                                      KeyTokens({"random": RandomSignal()}, TopRatio(1.0))])  # fmt: skip
 def test_a_random_mask_of_ratio_one_is_uniform_bitwise(control: KeyTokens):
-    assert torch.equal(control(token_scores(0), VIEWS, MASK, EOS).weights_GT, MASK.float())
+    assert torch.equal(control(GROUP).weights_GT, MASK.float())
 
 
 def test_the_random_signal_selects_the_ratio():
-    weights = KeyTokens({"random": RandomSignal()}, TopRatio(0.2))(token_scores(0), VIEWS, MASK, EOS).weights_GT
+    weights = KeyTokens({"random": RandomSignal()}, TopRatio(0.2))(GROUP).weights_GT
     assert weights.sum(1).tolist() == [3, 1, 2, 0]  # ⌈0.2 · 15⌉, …; the last completion is nothing but EOS
 
 
-@pytest.mark.parametrize("weighting", [RandomTokens(SIGNALS, TopRatio()), KeyTokens(SIGNALS, SoftRanks(), "mean")])
-def test_permuting_the_completions_permutes_random_and_soft_weights(weighting: KeyTokens):
-    order = torch.tensor([2, 0, 3, 1])
-    views = {view: TokenScores(scores.logps_GT[order]) for view, scores in VIEWS.items()}
-    factual = TokenScores(token_scores(0).logps_GT[order], token_scores(0).entropies_GT[order])
-    weights = weighting(token_scores(0), VIEWS, MASK, EOS).weights_GT
-    assert torch.equal(weighting(factual, views, MASK[order], EOS[order]).weights_GT, weights[order])
-
-
-def test_permuting_the_completions_permutes_the_weights():
+@pytest.mark.parametrize(
+    "weighting", [vet(), RandomTokens(SIGNALS, TopRatio()), KeyTokens(SIGNALS, SoftRanks(), "mean")]
+)
+def test_permuting_the_completions_permutes_the_weights(weighting: KeyTokens):
     order = torch.tensor([2, 0, 3, 1])
 
     def permuted(scores: TokenScores) -> TokenScores:
         return TokenScores(scores.logps_GT[order], scores.entropies_GT[order])
 
-    weights = vet()(token_scores(0), VIEWS, MASK, EOS).weights_GT
     views = {view: permuted(scores) for view, scores in VIEWS.items()}
-    assert torch.equal(vet()(permuted(token_scores(0)), views, MASK[order], EOS[order]).weights_GT, weights[order])
+    seeds = tuple(SEEDS[i] for i in order)
+    moved = GroupScores(permuted(token_scores(0)), views, MASK[order], EOS[order], seeds)
+    assert torch.equal(weighting(moved).weights_GT, weighting(GROUP).weights_GT[order])
 
 
 def test_weights_and_scores_carry_no_gradient():
     factual = token_scores(0)
     factual = TokenScores(factual.logps_GT.requires_grad_(), factual.entropies_GT.requires_grad_())
-    weights = vet()(factual, VIEWS, MASK, EOS)
+    weights = vet()(replace(GROUP, factual=factual))
     assert not weights.weights_GT.requires_grad and not any(s.requires_grad for s in weights.scores.values())

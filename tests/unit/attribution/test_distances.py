@@ -1,6 +1,7 @@
 """Chunked distances of distributions equal the naive ones, in a fraction of their memory."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from ktr.attribution.views import Factual, MaskedVideo, ShuffledFrames
 from ktr.scoring.scorer import GroupScorer
 from ktr.token_head import log_probs
 from ktr.types import Distributions
+from tests.linear_head import LinearHead
 from tests.tiny_policy import random_group
 
 BANNED = torch.tensor([3, 17])
@@ -35,12 +37,12 @@ def pair(N=23, D=8, V=31, scale=1.0, **settings) -> tuple[Distributions, Distrib
     mask = torch.zeros(3, N, dtype=torch.bool)
     mask[0, : N - 5], mask[2, :5] = True, True
     weight = scale * torch.randn(V, D)
-    p, q = (Distributions(torch.randn(N, D), weight, mask, BANNED, **settings) for _ in range(2))
+    p, q = (Distributions(torch.randn(N, D), LinearHead(weight), mask, BANNED, **settings) for _ in range(2))
     return p, q
 
 
 def logits(distributions: Distributions) -> torch.Tensor:
-    return distributions.hidden_ND @ distributions.weight_VD.T / distributions.temperature
+    return distributions.head(distributions.hidden_ND) / distributions.temperature
 
 
 @pytest.mark.parametrize("name", MEASURES)
@@ -72,14 +74,14 @@ def test_symmetric_but_for_kl(name):
 )
 def test_certain_of_different_words_is_as_far_as_it_gets(name, largest):
     mask, banned = torch.ones(1, 1, dtype=torch.bool), torch.tensor([2])
-    p, q = (Distributions(400 * row[None], torch.eye(4), mask, banned) for row in torch.eye(4)[:2])
+    p, q = (Distributions(400 * row[None], LinearHead(torch.eye(4)), mask, banned) for row in torch.eye(4)[:2])
     assert distances(p, q, name).item() == pytest.approx(largest, abs=1e-6)
     assert distances(p, q, "kl").item() == pytest.approx(400, rel=1e-5)
 
 
 def test_a_small_shift_is_not_lost_in_rounding():
     p, q = pair()
-    near = Distributions(p.hidden_ND + 1e-3 * q.hidden_ND, p.weight_VD, p.completion_mask_GT, BANNED)
+    near = replace(p, hidden_ND=p.hidden_ND + 1e-3 * q.hidden_ND)
     for name in ("cosine", "hellinger", "js"):
         ours = distances(p, near, name)[p.completion_mask_GT]
         exact = naive(name, logits(p).double(), logits(near).double()).float()
@@ -109,9 +111,8 @@ def test_under_a_quarter_of_the_memory_of_full_logits(name):
 
 @pytest.mark.parametrize("name", MEASURES)
 def test_no_gradient_and_fp32_under_autocast(name):
-    p, q = pair(V=64, D=64)
-    p = Distributions(p.hidden_ND.requires_grad_(), p.weight_VD / 8, p.completion_mask_GT, BANNED)
-    q = Distributions(q.hidden_ND, p.weight_VD, p.completion_mask_GT, BANNED)
+    p, q = pair(V=64, D=64, scale=1 / 8)
+    p = replace(p, hidden_ND=p.hidden_ND.requires_grad_())
     exact = distances(p, q, name)
     with torch.autocast("cpu", torch.bfloat16):
         half = distances(p, q, name)
@@ -129,7 +130,7 @@ def test_every_view_leaves_the_distributions_that_its_log_probs_are_of(policy, v
     factual = scorer.score(policy, groups, features, Factual(), [1, 2])
     for group, under_view, as_is in zip(groups, scored, factual, strict=True):
         held, mask = under_view.distributions, group.completion_mask_GT
-        full = log_probs(held.hidden_ND, held.weight_VD, held.banned_ids, held.temperature)
+        full = log_probs(held, slice(None))
         sampled = full.gather(1, group.completion_ids_GT[mask][:, None])[:, 0]
         torch.testing.assert_close(sampled, under_view.logps_GT[mask])
         moved = distances(as_is.distributions, held, "js")

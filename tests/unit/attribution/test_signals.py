@@ -4,14 +4,22 @@ import pytest
 import torch
 
 from ktr.attribution.distances import MEASURES, distances
+from ktr.attribution.group_scores import GroupScores
 from ktr.attribution.signals import EntropySignal, RandomSignal, TemporalSignal, VisualSignal
-from ktr.attribution.views import Chance, Factual, MaskedVideo, ShuffledFrames
-from ktr.types import Distributions, TokenScores
+from ktr.attribution.views import Factual, MaskedVideo, ShuffledFrames
+from ktr.types import Distributions, RolloutGroup, TokenScores
+from tests.linear_head import LinearHead
+from tests.tiny_policy import random_group
 
 
 def token_scores(seed: int, G: int = 3, T: int = 5) -> TokenScores:
     generator = torch.Generator().manual_seed(seed)
     return TokenScores(-torch.rand(G, T, generator=generator), torch.rand(G, T, generator=generator))
+
+
+def group(factual: TokenScores, views: dict) -> GroupScores:
+    mask = torch.ones(factual.logps_GT.shape, dtype=torch.bool)
+    return GroupScores(factual, views, mask, ~mask, tuple(range(len(mask))))
 
 
 def test_equal_views_are_one_key_and_different_draws_are_not():
@@ -42,22 +50,22 @@ def test_an_impossible_description_is_refused_by_name(build, named):
 def test_entropy_is_the_factual_entropy_and_needs_no_view():
     factual = token_scores(0)
     assert EntropySignal().required_views("video") == ()
-    assert torch.equal(EntropySignal().scores(factual, {}), factual.entropies_GT)
+    assert torch.equal(EntropySignal().scores(group(factual, {})), factual.entropies_GT)
 
 
 @pytest.mark.parametrize("signal", [VisualSignal("zero", fraction=0.5), TemporalSignal()])
 def test_a_view_that_changes_nothing_scores_exactly_zero(signal):
     factual = token_scores(0)
     (view,) = signal.required_views("video")
-    assert torch.equal(signal.scores(factual, {view: factual}), torch.zeros(3, 5))
+    assert torch.equal(signal.scores(group(factual, {view: factual})), torch.zeros(3, 5))
 
 
 def test_signed_shift_is_positive_where_the_counterfactual_is_less_likely_and_absolute_is_its_size():
     factual, masked = token_scores(0), token_scores(1)
     view = MaskedVideo()
-    signed = VisualSignal(shift="signed").scores(factual, {view: masked})
+    signed = VisualSignal(shift="signed").scores(group(factual, {view: masked}))
     assert torch.equal(signed > 0, masked.logps_GT < factual.logps_GT)
-    assert torch.equal(VisualSignal().scores(factual, {view: masked}), signed.abs())
+    assert torch.equal(VisualSignal().scores(group(factual, {view: masked})), signed.abs())
 
 
 @pytest.mark.parametrize("shift", ["absolute", "signed"])
@@ -69,22 +77,24 @@ def test_temporal_score_is_the_mean_over_draws_of_each_draws_shift(shift):
     for counterfactual in drawn:
         delta = factual.logps_GT - counterfactual.logps_GT
         naive += (delta.abs() if shift == "absolute" else delta) / 3
-    torch.testing.assert_close(signal.scores(factual, views), naive)
+    torch.testing.assert_close(signal.scores(group(factual, views)), naive)
 
 
 def test_an_image_has_no_temporal_views_and_scores_exactly_zero():
     assert TemporalSignal(num_shuffles=2).required_views("image") == ()
     assert VisualSignal().required_views("image") == (MaskedVideo(),)
-    assert torch.equal(TemporalSignal().scores(token_scores(0), {MaskedVideo(): token_scores(1)}), torch.zeros(3, 5))
+    assert torch.equal(
+        TemporalSignal().scores(group(token_scores(0), {MaskedVideo(): token_scores(1)})), torch.zeros(3, 5)
+    )
 
 
 def test_a_required_view_that_was_not_scored_is_an_error():
     with pytest.raises(KeyError):
-        VisualSignal().scores(token_scores(0), {})
+        VisualSignal().scores(group(token_scores(0), {}))
     with pytest.raises(ValueError, match="without entropies"):
-        EntropySignal().scores(TokenScores(token_scores(0).logps_GT), {})
+        EntropySignal().scores(group(TokenScores(token_scores(0).logps_GT), {}))
     with pytest.raises(KeyError):
-        TemporalSignal(num_shuffles=2).scores(token_scores(0), {ShuffledFrames(draw=1): token_scores(1)})
+        TemporalSignal(num_shuffles=2).scores(group(token_scores(0), {ShuffledFrames(draw=1): token_scores(1)}))
 
 
 def with_distributions(seed: int) -> TokenScores:
@@ -92,7 +102,7 @@ def with_distributions(seed: int) -> TokenScores:
     scores, mask = token_scores(seed), torch.arange(5)[None] < torch.tensor([5, 2, 4])[:, None]
     head = torch.randn(7, 4, generator=torch.Generator().manual_seed(9))
     hidden = torch.randn(int(mask.sum()), 4, generator=generator)
-    distributions = Distributions(hidden, head, mask, torch.tensor([2]))
+    distributions = Distributions(hidden, LinearHead(head), mask, torch.tensor([2]))
     return TokenScores(scores.logps_GT * mask, scores.entropies_GT, distributions)
 
 
@@ -102,31 +112,43 @@ def test_a_distance_is_that_of_the_distributions_whatever_the_view_and_its_sign_
     moved = [distances(factual.distributions, other.distributions, distance) for other in drawn]
     view = MaskedVideo("zero", 0.5)
     visual = VisualSignal("zero", fraction=0.5, distance=distance)
-    assert torch.equal(visual.scores(factual, {view: drawn[0]}), moved[0])
-    signed = VisualSignal("zero", "signed", 0.5, distance).scores(factual, {view: drawn[0]})
+    assert torch.equal(visual.scores(group(factual, {view: drawn[0]})), moved[0])
+    signed = VisualSignal("zero", "signed", 0.5, distance).scores(group(factual, {view: drawn[0]}))
     assert torch.equal(signed.abs(), moved[0])
     assert torch.equal(signed > 0, drawn[0].logps_GT < factual.logps_GT)
 
     temporal = TemporalSignal("frame", num_shuffles=2, distance=distance)
     views = dict(zip(temporal.required_views("video"), drawn, strict=True))
-    torch.testing.assert_close(temporal.scores(factual, views), (moved[0] + moved[1]) / 2)
+    torch.testing.assert_close(temporal.scores(group(factual, views)), (moved[0] + moved[1]) / 2)
     unchanged = dict.fromkeys(views, factual)
-    assert not temporal.scores(factual, unchanged).any() and not temporal.scores(factual, {}).any()
+    assert not temporal.scores(group(factual, unchanged)).any() and not temporal.scores(group(factual, {})).any()
 
 
 def test_a_distance_asks_for_no_other_view_and_needs_the_distributions():
     assert VisualSignal(distance="js").required_views("video") == VisualSignal().required_views("video")
     with pytest.raises(ValueError, match="distance='js'"):
-        VisualSignal(distance="js").scores(with_distributions(0), {MaskedVideo(): token_scores(1)})
+        VisualSignal(distance="js").scores(group(with_distributions(0), {MaskedVideo(): token_scores(1)}))
 
 
-def test_the_random_signal_is_what_chance_drew():
-    chance = token_scores(3)
-    assert torch.equal(RandomSignal().scores(token_scores(0), {Chance(): chance}), chance.logps_GT.exp())
+def test_the_random_signal_is_uniform_zero_off_the_mask_and_needs_no_view(policy):
+    group = GroupScores.of(completions := random_group(policy, 0, [4000, 3]), token_scores(0, 2, 4000), {}, 0, seed=5)
+    drawn = RandomSignal().scores(group)
+    assert RandomSignal().required_views("video") == ()
+    assert not drawn[~completions.completion_mask_GT].any() and (drawn[0] > 0).all() and (drawn[0] <= 1).all()
+    assert abs(drawn[0].mean() - 0.5) < 0.02 and abs(drawn[0].var() - 1 / 12) < 0.01
+
+
+def test_a_completion_keeps_its_draws_in_any_order_and_another_seed_gives_others(policy):
+    completions, order = random_group(policy, 0, [7, 9, 4]), [2, 0, 1]
+    permuted = RolloutGroup(completions.prompt, tuple(completions.completions[i] for i in order))
+    draw = lambda of, seed: RandomSignal().scores(GroupScores.of(of, token_scores(0, 3, 9), {}, 0, seed))  # noqa: E731
+    drawn = draw(completions, 5)
+    assert torch.equal(draw(permuted, 5), drawn[order])
+    assert not torch.equal(draw(completions, 6), drawn) and not torch.equal(drawn[0, :4], drawn[2, :4])
 
 
 def test_scores_carry_no_gradient():
     logps = torch.randn(2, 3, requires_grad=True)
     factual = TokenScores(logps, logps * 2)
-    assert not VisualSignal().scores(factual, {MaskedVideo(): token_scores(1, 2, 3)}).requires_grad
-    assert not EntropySignal().scores(factual, {}).requires_grad
+    assert not VisualSignal().scores(group(factual, {MaskedVideo(): token_scores(1, 2, 3)})).requires_grad
+    assert not EntropySignal().scores(group(factual, {})).requires_grad

@@ -59,7 +59,7 @@ def test_a_saved_folder_is_an_ordinary_model_folder(policy, tmp_path):
 
     policy.save(tmp_path)
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(tmp_path)
-    assert torch.equal(model.lm_head.weight, policy.head_weight)
+    assert torch.equal(model.lm_head.weight, policy.model.lm_head.weight)
     assert AutoProcessor.from_pretrained(tmp_path).tokenizer.get_vocab() == policy.tokenizer.get_vocab()
 
 

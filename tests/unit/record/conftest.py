@@ -7,6 +7,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from ktr.algorithm.importance import mismatch
+from ktr.algorithm.scored_group import FirstUpdate, ScoredGroup
 from ktr.analysis import figures
 from ktr.analysis.attribution_summary import attribution_summary
 from ktr.record.metrics_csv import MetricsCSV
@@ -102,3 +104,10 @@ def make_run(tmp_path):
         return run_dir
 
     return make
+
+
+def scored_group(experience: Experience, scores: TokenScores, weights: TokenWeights) -> ScoredGroup:
+    """A group after its first update."""
+    apart = mismatch(scores.logps_GT, scores.logps_GT, experience.group.completion_mask_GT)
+    first = FirstUpdate(scores, weights, scores.logps_GT, apart, None)
+    return ScoredGroup(experience, torch.empty(0, 4), {}, None, None, None, 0, first)

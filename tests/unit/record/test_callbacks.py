@@ -8,17 +8,17 @@ from lightning.pytorch import LightningModule, Trainer
 from rich.console import Console
 from torch.utils.data import DataLoader
 
-from ktr.algorithm.scored_batch import ScoredBatch
 from ktr.console.progress_line import ProgressLine, track
 from ktr.record.metrics_csv import MetricsCSV
 from ktr.record.progress import TrainingProgress
 from ktr.record.rollout_log import RolloutLog
+from ktr.record.step_output import StepOutput
 from ktr.record.step_table import read_columns
 from ktr.record.throughput import Throughput
 from ktr.record.token_records import read_records
 from ktr.record.token_statistics import TokenStatistics, token_statistics
 
-from .conftest import LENGTHS, decode, make_experience, make_scores, make_weights
+from .conftest import LENGTHS, decode, make_experience, make_scores, make_weights, scored_group
 
 SIGNALS = ("visual", "temporal")
 
@@ -46,8 +46,8 @@ class NoisyModule(LightningModule):
                 make_scores(),
                 make_weights(SIGNALS),
             )
-        learned = ScoredBatch(experiences[1:], [], [], [], factual={0: scores}, weights={0: weights})
-        return {"loss": loss, "experiences": experiences, "learned": learned, "seconds": {"rollout": 0.5}}
+        learned = scored_group(experiences[1], scores, weights)
+        return {"loss": loss, "output": StepOutput(experiences, [learned], {"rollout": 0.5})}
 
     def validation_step(self, batch, batch_idx):
         self.log("val/greedy/accuracy", 0.5)
@@ -150,7 +150,7 @@ def test_throughput_is_counts_over_seconds():
     assert throughput.tokens_per_second == 0.0
     trainer, module = MagicMock(Trainer), MagicMock(LightningModule)
     throughput.on_train_batch_start(trainer, module, ["question"], 0)
-    outputs = {"experiences": [make_experience()], "seconds": {"rollout": 0.5}}
+    outputs = {"output": StepOutput([make_experience()], [], {"rollout": 0.5})}
     throughput.on_train_batch_end(trainer, module, outputs, ["question"], 0)
     (logged,) = module.log_dict.call_args.args
     assert logged["rollout/tokens_per_second"] == pytest.approx(sum(LENGTHS) / 0.5)

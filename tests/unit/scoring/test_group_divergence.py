@@ -10,6 +10,7 @@ from ktr.attribution.views import Factual
 from ktr.scoring.group_divergence import PositionDivergence
 from ktr.scoring.scorer import GroupScorer
 from ktr.types import Distributions
+from tests.linear_head import LinearHead
 from tests.tiny_policy import random_group
 
 G, T, D, V = 4, 9, 6, 41
@@ -19,13 +20,15 @@ MASK = torch.arange(T)[None] < torch.tensor([9, 3, 1, 7])[:, None]
 def distributions(chunk_size: int = 512, banned=(), dtype=torch.float32, scale: float = 2.0) -> Distributions:
     hidden, weight = scale * torch.randn(int(MASK.sum()), D, dtype=dtype), torch.randn(V, D, dtype=dtype)
     banned_ids = torch.tensor(banned, dtype=torch.long)
-    return Distributions(hidden.requires_grad_(), weight.requires_grad_(), MASK, banned_ids, 1.0, chunk_size)
+    return Distributions(
+        hidden.requires_grad_(), LinearHead(weight.requires_grad_()), MASK, banned_ids, 1.0, chunk_size
+    )
 
 
 def naive(d: Distributions) -> torch.Tensor:
     """The formulas as they are written, on the logits of the whole group at once."""
-    kept = [v for v in range(len(d.weight_VD)) if v not in d.banned_ids.tolist()]
-    logits = (d.hidden_ND @ d.weight_VD.t())[:, kept] / d.temperature
+    kept = [v for v in range(d.head(d.hidden_ND).shape[1]) if v not in d.banned_ids.tolist()]
+    logits = d.head(d.hidden_ND)[:, kept] / d.temperature
     logps_GTV = logits.new_full((*d.completion_mask_GT.shape, len(kept)), 1 / len(kept)).log()
     logps_GTV = logps_GTV.masked_scatter(d.completion_mask_GT[..., None], torch.log_softmax(logits, -1))
     mean_TV = logps_GTV.mean(0)
@@ -44,7 +47,7 @@ def test_it_equals_the_naive_one(chunk_size, banned, detach):
 
 def test_a_difference_past_the_clamp_equals_the_naive_one():
     d = distributions(scale=30.0)
-    logps = (d.hidden_ND @ d.weight_VD.t()).log_softmax(-1)
+    logps = d.head(d.hidden_ND).log_softmax(-1)
     assert logps.min() < -40
     torch.testing.assert_close(PositionDivergence()(d), naive(d), rtol=1e-5, atol=1e-5)
 
@@ -53,8 +56,10 @@ def test_a_difference_past_the_clamp_equals_the_naive_one():
 def test_its_gradient_equals_the_naive_one(chunk_size):
     d = distributions(chunk_size, (3, 17), torch.float64)
     upstream_T = torch.randn(T, dtype=torch.float64)
-    ours = torch.autograd.grad((PositionDivergence(detach=False)(d) * upstream_T).sum(), [d.hidden_ND, d.weight_VD])
-    theirs = torch.autograd.grad((naive(d) * upstream_T).sum(), [d.hidden_ND, d.weight_VD])
+    ours = torch.autograd.grad(
+        (PositionDivergence(detach=False)(d) * upstream_T).sum(), [d.hidden_ND, d.head.weight_VD]
+    )
+    theirs = torch.autograd.grad((naive(d) * upstream_T).sum(), [d.hidden_ND, d.head.weight_VD])
     for our, their in zip(ours, theirs, strict=True):
         torch.testing.assert_close(our, their)
     assert not PositionDivergence()(d).requires_grad
@@ -65,7 +70,7 @@ def test_completions_that_agree_diverge_nowhere_while_all_of_them_go_on():
     mask_GT[2, 2:] = False
     hidden_TD = torch.randn(4, D)
     hidden_ND = torch.cat([hidden_TD, hidden_TD, hidden_TD[:2]])
-    d = Distributions(hidden_ND, torch.randn(V, D), mask_GT, torch.tensor([], dtype=torch.long))
+    d = Distributions(hidden_ND, LinearHead(torch.randn(V, D)), mask_GT, torch.tensor([], dtype=torch.long))
     k_T = PositionDivergence()(d)
     torch.testing.assert_close(k_T[:2], torch.zeros(2), rtol=0, atol=1e-5)
     assert (k_T[2:] > 0.1).all()

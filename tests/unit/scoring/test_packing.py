@@ -3,7 +3,7 @@
 import torch
 
 from ktr.attribution.views import Factual, MaskedVideo
-from ktr.scoring.packing import pack, split_by_tokens
+from ktr.scoring.packing import pack, split_by_tokens, unpack
 from ktr.scoring.scorer import GroupScorer
 from ktr.scoring.views import apply_view
 from tests.tiny_policy import NUM_VISUAL, random_group
@@ -18,10 +18,10 @@ def test_targets_are_the_generated_tokens_and_predictors_the_rows_before_them(po
     groups = [random_group(policy, 0, [3, 5]), random_group(policy, 1, [2])]
     row = packed(policy, groups, Factual())
     expected = torch.cat([c.token_ids_T for group in groups for c in group.completions])
-    assert torch.equal(row.targets_N, expected)
+    assert torch.equal(row.targets_M, expected)
     first = groups[0].prompt.num_tokens
     second = first + 3 + 5 + groups[1].prompt.num_tokens
-    assert row.predictors_N.tolist() == [
+    assert row.predictors_M.tolist() == [
         *[first - 1, first, first + 1],
         *[first - 1, first + 3, first + 4, first + 5, first + 6],
         *[second - 1, second],
@@ -43,12 +43,12 @@ def test_dropping_the_video_leaves_all_other_positions_where_they_were(policy):
     kept = ~policy.is_visual(group.prompt.input_ids_P)
     assert row.layout.spans[0].prompt_length == group.prompt.num_tokens - NUM_VISUAL
     assert torch.equal(row.positions_3L[:, : int(kept.sum())], group.prompt.positions_3P[:, kept])
-    assert len(row.features_ND) == 0
+    assert len(row.features_NF) == 0
 
 
 def test_unpacking_restores_shape_and_zeroes_padding(policy):
     group = random_group(policy, 0, [1, 3])
-    values = packed(policy, [group], Factual()).unpack(torch.tensor([1.0, 2.0, 3.0, 4.0]))
+    values = unpack([group], torch.tensor([1.0, 2.0, 3.0, 4.0]))
     assert values[0].tolist() == [[1.0, 0.0, 0.0], [2.0, 3.0, 4.0]]
 
 

@@ -7,13 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ktr.policy.prefix_attention import (
-    GroupSpan,
-    PackedLayout,
-    attention_name,
-    prefix_flash,
-    prefix_sdpa,
-)
+from ktr.policy.packed_row import GroupSpan, PackedLayout
+from ktr.policy.prefix_attention import attention_name, prefix_flash, prefix_sdpa
 
 H, K, D = 4, 2, 8
 LAYOUT = PackedLayout((GroupSpan(0, 5, (4, 2, 3)), GroupSpan(14, 6, (2,)), GroupSpan(22, 3, (5, 1))))

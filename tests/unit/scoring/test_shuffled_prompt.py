@@ -15,12 +15,12 @@ from tests.tiny_policy import random_prompt
 @torch.no_grad()
 def test_its_features_are_those_of_the_view(policy, granularity, order):
     prompt, view = random_prompt(policy, 1), ShuffledFrames(granularity, order)
-    (features_ND,) = policy.encode_video([prompt])
+    (features_NF,) = policy.encode_video([prompt])
     for seed in (0, 1):
         shuffled = shuffled_prompt(prompt, view, policy.temporal_patch_size, seed)
-        expected = apply_view(view, policy, prompt, features_ND, seed)
+        expected = apply_view(view, policy, prompt, features_NF, seed)
         (shown_ND,) = policy.encode_video([shuffled])
-        torch.testing.assert_close(shown_ND, expected.features_ND, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(shown_ND, expected.features_NF, rtol=1e-5, atol=1e-5)
         assert torch.equal(shuffled.input_ids_P, prompt.input_ids_P) and shuffled.question is prompt.question
 
 

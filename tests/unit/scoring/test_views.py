@@ -24,7 +24,7 @@ def seen(policy):
 def test_the_factual_view_is_the_prompt(seen):
     prompt, features, see = seen
     view = see(Factual())
-    assert torch.equal(view.input_ids_P, prompt.input_ids_P) and torch.equal(view.features_ND, features)
+    assert torch.equal(view.input_ids_P, prompt.input_ids_P) and torch.equal(view.features_NF, features)
     assert view.next_position == int(prompt.positions_3P.max()) + 1
 
 
@@ -39,7 +39,7 @@ def test_a_masked_video_tells_nothing_of_the_video(policy, seen, masking):
     with torch.no_grad():
         (features,) = policy.encode_video([other])
         masked_other = apply_view(MaskedVideo(masking), policy, other, features, 0)
-    torch.testing.assert_close(masked.features_ND, masked_other.features_ND, atol=1e-5, rtol=0)
+    torch.testing.assert_close(masked.features_NF, masked_other.features_NF, atol=1e-5, rtol=0)
 
 
 def test_only_the_compact_mask_moves_the_text(seen):
@@ -54,7 +54,7 @@ def test_only_the_compact_mask_moves_the_text(seen):
 def test_half_a_mask_hides_half_of_the_visual_tokens(seen, masking):
     _, features, see = seen
     view = see(MaskedVideo(masking, fraction=0.5))
-    visible = view.features_ND[view.features_ND.any(dim=1)]
+    visible = view.features_NF[view.features_NF.any(dim=1)]
     assert len(visible) == NUM_VISUAL // 2
     assert all((row == features).all(dim=1).any() for row in visible)
 
@@ -64,7 +64,7 @@ def test_half_a_mask_of_frames_hides_whole_temporal_patches_and_shows_the_rest_a
     prompt, _, see = seen
     given = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(policy, "encode_pixels", lambda pixels, grid: given.append(pixels) or pixels)
+        patch.setattr(policy, "run_tower", lambda pixels, grids: given.append(pixels) or pixels)
         see(MaskedVideo(masking, fraction=0.5))
     same = (given[0] == prompt.pixels_NC).unflatten(0, (GRID[0], -1))
     assert same.all(dim=(1, 2)).sum() == GRID[0] // 2 == (~same.any(dim=(1, 2))).sum()
@@ -74,7 +74,7 @@ def test_noise_has_the_statistics_of_pixels_and_its_seed_repeats_it(policy, seen
     prompt, _, see = seen
     given = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(policy, "encode_pixels", lambda pixels, grid: given.append(pixels) or pixels)
+        patch.setattr(policy, "run_tower", lambda pixels, grids: given.append(pixels) or pixels)
         for seed in (1, 1, 2):
             see(MaskedVideo("noise_frames"), seed)
     assert torch.equal(given[0], given[1]) and not torch.equal(given[0], given[2])
@@ -85,24 +85,24 @@ def test_noise_has_the_statistics_of_pixels_and_its_seed_repeats_it(policy, seen
 def test_a_small_fraction_hides_something_all_the_same(seen, masking):
     _, features, see = seen
     view = see(MaskedVideo(masking, fraction=0.01))
-    assert view.features_ND.shape != features.shape or not torch.allclose(view.features_ND, features, atol=1e-3)
+    assert view.features_NF.shape != features.shape or not torch.allclose(view.features_NF, features, atol=1e-3)
 
 
 def test_shuffled_patches_are_the_features_of_the_shuffled_pixels(policy, seen):
     """The tower neither attends across temporal patches nor knows time: permuting after it is exact."""
     prompt, features, see = seen
     view = see(ShuffledFrames("temporal_patch"), seed=3)
-    rows = [int((features == row).all(dim=1).nonzero()[0]) for row in view.features_ND]
+    rows = [int((features == row).all(dim=1).nonzero()[0]) for row in view.features_NF]
     order = torch.tensor(rows).view(GRID[0], -1)[:, 0] // (NUM_VISUAL // GRID[0])
     pixels = prompt.pixels_NC.unflatten(0, (GRID[0], -1))[order].flatten(0, 1)
     with torch.no_grad():
-        torch.testing.assert_close(policy.encode_pixels(pixels, GRID), view.features_ND, atol=1e-5, rtol=0)
+        torch.testing.assert_close(policy.run_tower(pixels, [GRID]), view.features_NF, atol=1e-5, rtol=0)
 
 
 def test_shuffling_frames_moves_each_frame_whole(policy, seen, monkeypatch):
     prompt, _, see = seen
     given = []
-    monkeypatch.setattr(policy, "encode_pixels", lambda pixels, grid: given.append(pixels) or pixels)
+    monkeypatch.setattr(policy, "run_tower", lambda pixels, grids: given.append(pixels) or pixels)
     see(ShuffledFrames("frame", order="reverse"))
 
     def frames(pixels):  # (frames, rows · channels · pixels)
@@ -113,6 +113,6 @@ def test_shuffling_frames_moves_each_frame_whole(policy, seen, monkeypatch):
 
 def test_draws_of_a_shuffle_differ_and_seeds_repeat_it(seen):
     _, _, see = seen
-    first = see(ShuffledFrames(draw=0), seed=1).features_ND
-    assert torch.equal(first, see(ShuffledFrames(draw=0), seed=1).features_ND)
-    assert not torch.equal(first, see(ShuffledFrames(draw=1), seed=1).features_ND)
+    first = see(ShuffledFrames(draw=0), seed=1).features_NF
+    assert torch.equal(first, see(ShuffledFrames(draw=0), seed=1).features_NF)
+    assert not torch.equal(first, see(ShuffledFrames(draw=1), seed=1).features_NF)

@@ -45,7 +45,7 @@ def test_a_patch_is_aligned_with_what_it_shows():
 
 
 def test_features_that_name_their_patch_have_less_loss_than_those_that_name_another(policy):
-    embeddings = F.normalize(policy.head_weight.detach(), dim=-1)
+    embeddings = F.normalize(policy.model.lm_head.weight.detach(), dim=-1)
     words = patch_words(SCENE, num_patches=8, max_events=4)
     ids = torch.tensor([policy.tokenizer.convert_tokens_to_ids(list(triple)) for triple in words])
     features = embeddings[ids].sum(1).repeat_interleave(4, 0)
@@ -92,4 +92,4 @@ def test_the_drill_of_a_question_is_always_the_same_and_needs_no_video(policy):
     torch.testing.assert_close(first, loss(policy, prompts[:2], features[:2]))
     assert not torch.isclose(first, loss(policy, prompts[::-1], features))
     first.backward()
-    assert policy.head_weight.grad is not None and policy.head_weight.grad.any()
+    assert policy.model.lm_head.weight.grad is not None and policy.model.lm_head.weight.grad.any()

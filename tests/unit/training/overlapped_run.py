@@ -101,7 +101,9 @@ class Record(Callback):
         checkpoint["lr_schedulers"][0]["lr_lambdas"] = [None]  # the tests' type checks wrap it, and can't be pickled
 
     def versions(self) -> list[set[int]]:
-        return [{c.weights_version for e in out["experiences"] for c in e.group.completions} for out in self.outputs]
+        return [
+            {c.weights_version for e in out["output"].experiences for c in e.group.completions} for out in self.outputs
+        ]
 
 
 def fit(

@@ -38,9 +38,8 @@ def test_a_distance_costs_no_pass_and_is_that_of_the_factual_pass_with_gradient(
     calls = count_calls(monkeypatch, module.scorer, "score_pass")
     (out,) = outputs_of(module, num_steps=1)
     assert len(calls) == 4  # the factual view, the masked one, two shuffles
-    learned = out["learned"]
-    for i, factual in learned.factual.items():
-        views, weights = learned.views[i], learned.weights[i]
+    for scored in out["output"].to_learn:
+        views, weights, factual = scored.views, scored.first.weights, scored.first.factual
         assert not factual.distributions.hidden_ND.requires_grad
         expected = distances(factual.distributions, views[signals["visual"].view].distributions, "js")
         assert torch.equal(weights.scores["visual"], expected) and weights.selections["visual"].any()
@@ -59,8 +58,7 @@ def test_random_controls_repeat_and_ask_for_a_pass_only_where_signals_do(make_mo
     fit(a), fit(b)
     assert len(calls) == 2 and all(call[1]["views"] == [Factual()] * 3 for call in calls)
     assert equal_weights(a, b)
-    control = make_module(RandomTokens(SIGNALS, TopRatio()))
-    weighed = [out["learned"].weights for out in outputs_of(control)]
-    key = [out["learned"].weights for out in outputs_of(make_module(KeyTokens(SIGNALS, TopRatio())), num_steps=1)]
-    for i, weights in key[0].items():
-        assert torch.equal(weighed[0][i].weights_GT.sum(1), weights.weights_GT.sum(1))
+    control, key_tokens_module = (make_module(kind(SIGNALS, TopRatio())) for kind in (RandomTokens, KeyTokens))
+    random, chosen = (outputs_of(module, num_steps=1)[0]["output"] for module in (control, key_tokens_module))
+    for a, b in zip(random.to_learn, chosen.to_learn, strict=True):
+        assert torch.equal(a.first.weights.weights_GT.sum(1), b.first.weights.weights_GT.sum(1))

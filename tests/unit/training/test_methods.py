@@ -17,7 +17,7 @@ from ktr.rewards.composite import CompositeReward
 from ktr.rewards.length import Length
 from ktr.rewards.temporal_contrast import TemporalContrast
 from ktr.rollout.engine import SamplingParams
-from ktr.rollout.group_sampler import ContrastSampler
+from ktr.rollout.group_sampler import GroupSampler
 from ktr.rollout.transformers.engine import TransformersEngine
 from ktr.scoring.group_divergence import PositionDivergence
 from ktr.types import RolloutGroup
@@ -75,7 +75,7 @@ def test_t_grpo_without_its_bonus_is_the_run_without_it_to_the_bit(make_module: 
 def test_completions_about_the_shuffled_video_shape_the_reward_and_are_not_learned_from(make_module: MakeModule):
     plain = outputs_of(make_module(reward=even()), num_steps=1)[0]
     (out,) = outputs_of(make_module(reward=even(contrast=contrast())), num_steps=1)
-    for experience, without in zip(out["experiences"], plain["experiences"], strict=True):
+    for experience, without in zip(out["output"].experiences, plain["output"].experiences, strict=True):
         group = experience.group
         assert (len(group.completions), len(group.contrast)) == (4, 2)
         assert [c.text for c in group.completions] == [c.text for c in without.group.completions]
@@ -85,8 +85,8 @@ def test_completions_about_the_shuffled_video_shape_the_reward_and_are_not_learn
         torch.testing.assert_close(bonus, 0.3 * (helps & (accuracies > 0.5)).float())
         torch.testing.assert_close(experience.rewards_G, accuracies + bonus)
         assert without.group.contrast == ()
-    for i, experience in enumerate(out["learned"].experiences):
-        assert out["learned"].factual[i].logps_GT.shape == experience.group.completion_mask_GT.shape
+    for scored in out["output"].to_learn:
+        assert scored.first.factual.logps_GT.shape == scored.experience.group.completion_mask_GT.shape
 
 
 def test_the_contrast_sees_another_video_draws_anew_and_spares_images(policy):
@@ -99,7 +99,7 @@ def test_the_contrast_sees_another_video_draws_anew_and_spares_images(policy):
             asked.append((list(prompts), sampling, list(seeds)))
             return super().generate(prompts, sampling, seeds)
 
-    sampler = ContrastSampler(Listening(policy), contrast().contrast, policy.temporal_patch_size)
+    sampler = GroupSampler(Listening(policy), contrast().contrast, policy.temporal_patch_size)
     groups = sampler.generate(prompts, sampling, [5, 6, 7])
     assert [len(group.contrast) for group in groups] == [2, 0, 2]
     (_, _, seeds), (shuffled, few, other_seeds) = asked
@@ -108,7 +108,7 @@ def test_the_contrast_sees_another_video_draws_anew_and_spares_images(policy):
         assert not torch.equal(video.pixels_NC, original.pixels_NC)
     alone = sampler.generate(prompts[2:], sampling, [7])
     assert [c.text for c in alone[0].contrast] == [c.text for c in groups[2].contrast]
-    plain = ContrastSampler(engine, None, policy.temporal_patch_size).generate(prompts, sampling, [5, 6, 7])
+    plain = GroupSampler(engine, None, policy.temporal_patch_size).generate(prompts, sampling, [5, 6, 7])
     assert [c.text for g in plain for c in g.completions] == [c.text for g in groups for c in g.completions]
 
 
@@ -118,7 +118,7 @@ def ahead(make_module: MakeModule, folder: Path, reward: CompositeReward) -> Any
 
 def test_rollouts_that_were_made_ahead_have_their_contrast_too(make_module: MakeModule, policy_folder: Path):
     record = fit_ahead(ahead(make_module, policy_folder, even(contrast=contrast())), 3)
-    groups = [e.group for out in record.outputs for e in out["experiences"]]
+    groups = [e.group for out in record.outputs for e in out["output"].experiences]
     assert len(groups) == 9 and all(len(group.contrast) == 2 for group in groups)
     assert {c.weights_version for c in groups[3].completions} == {c.weights_version for c in groups[3].contrast}
 
@@ -132,7 +132,8 @@ def test_a_resumed_run_judges_by_the_contrast_it_was_saved_with(
     module = ahead(make_module, policy_folder, even(contrast=contrast()))
     module.policy.load_trained(tmp_path / "two")
     again = fit_ahead(module, 3, resume=tmp_path / "two" / "trainer.ckpt")
-    for a, b in zip(whole.outputs[2]["experiences"], again.outputs[0]["experiences"], strict=True):
+    outputs = whole.outputs[2]["output"], again.outputs[0]["output"]
+    for a, b in zip(*(output.experiences for output in outputs), strict=True):
         assert torch.equal(a.rewards_G, b.rewards_G)
         assert [c.text for c in a.group.contrast] == [c.text for c in b.group.contrast] != []
 
@@ -158,19 +159,20 @@ def test_gradients_flow_through_the_weights_only_where_they_are_kept(make_module
 def test_what_a_step_reports_and_uses_again_carries_no_gradient(make_module: MakeModule):
     module = make_module(GroupDivergence(PositionDivergence(detach=False)), updates_per_rollout=2)
     for out in outputs_of(module, num_steps=2):
-        assert not any(weights.weights_GT.requires_grad for weights in out["learned"].weights.values())
+        assert not any(scored.first.weights.weights_GT.requires_grad for scored in out["output"].to_learn)
 
 
 def test_a_threshold_over_the_batch_selects_its_share_of_the_batch(make_module: MakeModule):
     (out,) = outputs_of(make_module(BatchEntropy(0.25)), num_steps=1)
-    learned = out["learned"]
-    masks = [e.group.completion_mask_GT for e in learned.experiences]
-    entropies = torch.cat([learned.factual[i].entropies_GT[mask] for i, mask in enumerate(masks)])
-    selected = torch.cat([learned.weights[i].weights_GT[mask] for i, mask in enumerate(masks)]).bool()
+    masks = [scored.experience.group.completion_mask_GT for scored in out["output"].to_learn]
+    firsts = [scored.first for scored in out["output"].to_learn]
+    entropies = torch.cat([first.factual.entropies_GT[mask] for first, mask in zip(firsts, masks, strict=True)])
+    weights = [first.weights.weights_GT[mask] for first, mask in zip(firsts, masks, strict=True)]
+    selected = torch.cat(weights).bool()
     # The first words of a group's completions tie, for they have one prompt; ties at the threshold are kept.
     threshold = entropies.topk(math.ceil(0.25 * len(entropies))).values[-1]
     assert torch.equal(selected, entropies >= threshold) and 0.25 <= selected.float().mean() < 0.35
-    shares = [float(learned.weights[i].weights_GT[mask].mean()) for i, mask in enumerate(masks)]
+    shares = [float(of_group.mean()) for of_group in weights]
     assert max(shares) - min(shares) > 0.02  # the batch's share, not each group's
 
 
@@ -185,9 +187,8 @@ def released_length(count: str = "selected") -> Length:
 @pytest.mark.parametrize("weighting", [key_tokens(), BatchEntropy(0.3), Uniform()], ids=["vet", "batch", "grpo"])
 def test_a_reward_may_count_the_tokens_that_are_weighed(make_module: MakeModule, weighting: TokenWeighting):
     (out,) = outputs_of(make_module(weighting, reward=even(length=released_length())), num_steps=1)
-    learned = out["learned"]
-    for i, experience in enumerate(learned.experiences):
-        counts_G = (learned.weights[i].weights_GT != 0).sum(1)
+    for scored in out["output"].to_learn:
+        experience, counts_G = scored.experience, (scored.first.weights.weights_GT != 0).sum(1)
         assert torch.equal(experience.group.num_selected_G, counts_G)
         right_G = experience.reward_parts["accuracy"] > 0.1
         moderate_G = (counts_G >= 1) & (counts_G <= 4)

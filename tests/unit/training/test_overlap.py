@@ -47,8 +47,8 @@ def test_the_engine_answers_while_the_trainer_runs_backward(overlapped, monkeypa
     """Generating the next batch waits until the backward pass of this one has begun: one after the other would fail."""
     module, engine = overlapped()
     learning = threading.Event()
-    original = module._backward
-    monkeypatch.setattr(module, "_backward", lambda *args: (learning.set(), original(*args))[1])
+    original = module.learner.backward
+    monkeypatch.setattr(module.learner, "backward", lambda *args: (learning.set(), original(*args))[1])
 
     def wait_for_learning() -> None:
         assert learning.wait(timeout=60)
@@ -71,13 +71,14 @@ def test_old_logps_are_those_of_the_weights_that_sampled(overlapped, policy_fold
     record = fit(module, steps=3)
     moved = 0.0
     for out, versions in zip(record.outputs, record.versions(), strict=True):
-        learned = out["learned"]
-        groups = [e.group for e in learned.experiences]
+        to_learn = out["output"].to_learn
+        groups = [scored.experience.group for scored in to_learn]
         sampled_from = engine.pushed[versions.pop()]
-        for i, logps_GT in enumerate(independent_logps(policy_folder, sampled_from, module, groups)):
-            torch.testing.assert_close(learned.old_logps[i], logps_GT, atol=2e-5, rtol=0)
-            torch.testing.assert_close(learned.old_logps[i], groups[i].engine_logps_GT, atol=1e-4, rtol=0)
-            moved = max(moved, (learned.factual[i].logps_GT - logps_GT).abs().max().item())
+        logps = independent_logps(policy_folder, sampled_from, module, groups)
+        for scored, group, logps_GT in zip(to_learn, groups, logps, strict=True):
+            torch.testing.assert_close(scored.first.old_logps_GT, logps_GT, atol=2e-5, rtol=0)
+            torch.testing.assert_close(scored.first.old_logps_GT, group.engine_logps_GT, atol=1e-4, rtol=0)
+            moved = max(moved, (scored.first.factual.logps_GT - logps_GT).abs().max().item())
     assert moved > 0.05, "the policy that learned is another"
 
 
@@ -92,7 +93,7 @@ def test_where_the_weights_stand_still_overlap_changes_no_gradient(overlapped, w
     (ahead, _), (plain, _) = overlapped(1, lr=0.0, weighting=weighting), overlapped(0, lr=0.0, weighting=weighting)
     records = [fit(module, steps=3) for module in (ahead, plain)]
     for a, b in zip(*(record.outputs for record in records), strict=True):
-        for x, y in zip(a["experiences"], b["experiences"], strict=True):
+        for x, y in zip(a["output"].experiences, b["output"].experiences, strict=True):
             assert torch.equal(x.group.completion_ids_GT, y.group.completion_ids_GT)
         torch.testing.assert_close(a["loss"], b["loss"], atol=1e-6, rtol=0)
     assert gradients(plain).any()
@@ -112,10 +113,11 @@ def test_several_updates_of_a_batch_keep_the_old_logps_of_the_weights_that_sampl
     record = fit(module, steps=4)
     assert record.versions() == [{0}, {0}] and len(engine.versions) == 2
     assert record.metrics[1]["rollout/staleness/max"] == 2
-    learned = record.outputs[1]["learned"]
-    groups = [e.group for e in learned.experiences]
-    for i, logps_GT in enumerate(independent_logps(policy_folder, engine.pushed[0], module, groups)):
-        torch.testing.assert_close(learned.old_logps[i], logps_GT, atol=2e-5, rtol=0)
+    to_learn = record.outputs[1]["output"].to_learn
+    groups = [scored.experience.group for scored in to_learn]
+    logps = independent_logps(policy_folder, engine.pushed[0], module, groups)
+    for scored, logps_GT in zip(to_learn, logps, strict=True):
+        torch.testing.assert_close(scored.first.old_logps_GT, logps_GT, atol=2e-5, rtol=0)
 
 
 # --- mismatch and correction ---
@@ -134,7 +136,7 @@ def test_the_metrics_read_perturbed_weights_as_scoring_the_trainers_own_does(ove
     module, engine = overlapped(noise=0.03)
     record = fit(module, steps=2)
     assert "rollout/importance_mean" not in record.metrics[1], "nothing is corrected"
-    groups = [e.group for e in record.outputs[1]["learned"].experiences]
+    groups = [scored.experience.group for scored in record.outputs[1]["output"].to_learn]
     logps = independent_logps(policy_folder, engine.pushed[0], module, groups)
     gaps = torch.cat([(x - g.engine_logps_GT)[g.completion_mask_GT] for x, g in zip(logps, groups, strict=True)])
     assert record.metrics[1]["rollout/mismatch/mean"] == pytest.approx(gaps.abs().mean().item(), abs=1e-4)

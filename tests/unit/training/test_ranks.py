@@ -1,6 +1,7 @@
 """What is summed, compared and gathered over ranks is that of the global batch."""
 
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -8,24 +9,35 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from ktr.algorithm.importance import mismatch
-from ktr.algorithm.scored_batch import ScoredBatch
+from ktr.algorithm.scored_group import FirstUpdate, ScoredGroup
 from ktr.ranks import gather_over_ranks, share_of_rank
 from ktr.training.step_metrics import engine_metrics
+from ktr.types import Completion, Experience, PromptInputs, RolloutGroup, TokenScores, TokenWeights
 
 MASK = torch.arange(6)[None] < torch.tensor([6, 2, 4, 1])[:, None]
 OLD = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
 ENGINE = OLD + torch.randn(4, 6, generator=torch.Generator().manual_seed(1))
 STALENESS = [1, 0, 2, 1]
+VERSION = 7
 
 
 def metrics_of(*rows: slice) -> dict[str, float]:
     """The metrics of one rank that holds these rows of the batch, a group each."""
-    learned = ScoredBatch([], [], [], [])
-    for i, part in enumerate(rows):
-        learned.mismatches[i] = mismatch(OLD[part], ENGINE[part], MASK[part])
-        learned.importance[i] = 0.5 * MASK[part].float()
-    staleness = [lag for part in rows for lag in STALENESS[part]]
-    return {k: v.item() for k, v in engine_metrics(learned, staleness, True, torch.device("cpu")).items()}
+    to_learn = [scored(OLD[part], ENGINE[part], MASK[part]) for part in rows]
+    groups = [sampled([VERSION - lag for lag in STALENESS[part]]) for part in rows]
+    return {k: v.item() for k, v in engine_metrics(to_learn, groups, VERSION, True, torch.device("cpu")).items()}
+
+
+def sampled(versions: list[int]) -> RolloutGroup:
+    completions = tuple(Completion(torch.zeros(1).long(), torch.zeros(1), "", "stop", version) for version in versions)
+    return RolloutGroup(MagicMock(PromptInputs), completions)
+
+
+def scored(old_GT: torch.Tensor, engine_GT: torch.Tensor, mask_GT: torch.Tensor) -> ScoredGroup:
+    scores, weights = TokenScores(old_GT), TokenWeights(mask_GT.float())
+    apart = mismatch(old_GT, engine_GT, mask_GT)
+    first = FirstUpdate(scores, weights, old_GT, apart, 0.5 * mask_GT.float())
+    return ScoredGroup(MagicMock(Experience), torch.empty(0, 4), {}, None, None, None, 0, first)
 
 
 def on_rank(rank: int, folder: str) -> None:
@@ -60,7 +72,7 @@ def test_the_metrics_are_means_and_maxima_over_tokens_and_completions():
 
 
 def test_a_batch_that_nothing_is_learned_from_has_no_mismatch_and_what_is_not_corrected_no_weights():
-    metrics = engine_metrics(ScoredBatch([], [], [], []), [3, 1], False, torch.device("cpu"))
+    metrics = engine_metrics([], [sampled([4, 6])], VERSION, False, torch.device("cpu"))
     assert "rollout/importance_mean" not in metrics
     assert metrics["rollout/mismatch/mean"] == metrics["rollout/mismatch/max"] == 0
     assert metrics["rollout/staleness/mean"] == 2 and metrics["rollout/staleness/max"] == 3

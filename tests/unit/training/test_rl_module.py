@@ -80,14 +80,14 @@ def test_the_step_makes_better_paid_completions_likelier(make_module: MakeModule
     """The sign of the advantage: after a step along the gradient, Σ A·logp of the same completions has grown."""
     module = make_module(lr=1e-4)
     (out,) = outputs_of(module, num_steps=1)
-    learned = out["learned"]
+    to_learn = out["output"].to_learn
     module.policy.eval()
-    groups = [e.group for e in learned.experiences]
+    groups = [scored.experience.group for scored in to_learn]
     features = module.policy.encode_video([g.prompt for g in groups])
     after = module.scorer.score(module.policy, groups, features, Factual(), [0] * len(groups))
     gain = sum(
-        (e.advantages_G[:, None] * (new.logps_GT - learned.factual[i].logps_GT)).sum()
-        for i, (e, new) in enumerate(zip(learned.experiences, after, strict=True))
+        (scored.experience.advantages_G[:, None] * (new.logps_GT - scored.first.factual.logps_GT)).sum()
+        for scored, new in zip(to_learn, after, strict=True)
     )
     assert gain > 0
 
@@ -95,9 +95,9 @@ def test_the_step_makes_better_paid_completions_likelier(make_module: MakeModule
 def test_only_the_completions_tokens_move_the_loss(make_module: MakeModule):
     """Weights, selections and scores vanish off the completion mask."""
     for out in outputs_of(make_module(key_tokens())):
-        for i, experience in enumerate(out["learned"].experiences):
-            padding = ~experience.group.completion_mask_GT
-            weights = out["learned"].weights[i]
+        for scored in out["output"].to_learn:
+            padding = ~scored.experience.group.completion_mask_GT
+            weights = scored.first.weights
             assert not weights.weights_GT[padding].any()
             assert not any(selected[padding].any() for selected in weights.selections.values())
 
@@ -123,7 +123,7 @@ def count_calls(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[
 
 def test_the_tower_runs_once_per_step_with_all_signals_on(make_module: MakeModule, monkeypatch):
     module = make_module(key_tokens())
-    calls = count_calls(monkeypatch, module.policy, "_run_tower")
+    calls = count_calls(monkeypatch, module.policy, "run_tower")
     fit(module, num_steps=2)
     assert len(calls) == 2
 
@@ -153,17 +153,17 @@ def test_under_a_kl_term_a_group_of_equal_rewards_needs_no_counterfactual_pass(m
 
 def test_a_kl_term_at_the_reference_itself_is_zero_and_pulls_back_later(make_module: MakeModule):
     first, second = outputs_of(make_module(beta=0.5, lr=1e-2), num_steps=2)
-    for i, reference in enumerate(first["learned"].ref_logps):
-        torch.testing.assert_close(reference, first["learned"].factual[i].logps_GT, atol=1e-5, rtol=0)
-    moved = zip(second["learned"].ref_logps, second["learned"].factual.values(), strict=True)
-    assert any(not torch.allclose(ref, now.logps_GT, atol=1e-3) for ref, now in moved)
+    for scored in first["output"].to_learn:
+        torch.testing.assert_close(scored.ref_logps_GT, scored.first.factual.logps_GT, atol=1e-5, rtol=0)
+    moved = [(scored.ref_logps_GT, scored.first.factual.logps_GT) for scored in second["output"].to_learn]
+    assert any(not torch.allclose(ref, now, atol=1e-3) for ref, now in moved)
 
 
 def test_later_updates_of_a_rollout_keep_old_logps_and_weights(make_module: MakeModule):
     module = make_module(key_tokens(), updates_per_rollout=3, lr=1e-2)
     trainer = fit(module, num_steps=3)  # counts optimizer steps
     assert trainer.global_step == 3
-    assert module.num_rollout_steps == 1
+    assert module.source.num_batches == 1
 
 
 def test_lora_trains_only_adapters_and_its_reference_is_the_base(make_module: MakeModule):
@@ -196,9 +196,10 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_and_keeps_what_made_
 
 
 def test_seeds_depend_on_run_step_and_question_only(make_module: MakeModule):
-    module = make_module()
-    prompts: list[PromptInputs] = [random_prompt(module.policy, i) for i in range(2)]
-    first = [module._seed(prompt) for prompt in prompts]
-    assert first == [module._seed(prompt) for prompt in prompts] and first[0] != first[1]
-    module.num_rollout_steps = 1
-    assert module._seed(prompts[0]) != first[0]
+    source = make_module().source
+    prompts: list[PromptInputs] = [random_prompt(source.policy, i) for i in range(2)]
+    first = source._seeds(prompts)
+    assert first == source._seeds(prompts) and first[0] != first[1]
+    assert source._seeds(prompts[::-1]) == first[::-1]
+    source.num_batches = 1
+    assert source._seeds(prompts)[0] != first[0]

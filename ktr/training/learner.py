@@ -1,0 +1,197 @@
+"""From judged rollouts to gradients: what is scored once without gradient, then a pass with gradient an update.
+
+prepare    masked video │ shuffled frames │ reference ─► scored groups          (only what this run's parts ask for)
+backward   the video as it is ─► log-probs, entropies ─► token weights ─► loss ─► gradients of the policy
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from ktr.algorithm.entropy_minority import BatchWeighting
+from ktr.algorithm.importance import ImportanceCorrection, mismatch
+from ktr.algorithm.loss import ClippedSurrogate, LossTerms
+from ktr.algorithm.scored_group import FirstUpdate, ScoredGroup
+from ktr.algorithm.weighting import TokenWeighting
+from ktr.attribution.group_scores import GroupScores
+from ktr.attribution.views import Factual
+from ktr.policy.family import Policy
+from ktr.ranks import gather_over_ranks, sum_over_ranks
+from ktr.scoring.reference import Reference
+from ktr.scoring.scorer import GroupScorer
+from ktr.training.feature_graph import Features, backward_through_cut, cut_graph
+from ktr.types import Experience, RolloutGroup, TokenScores, TokenWeights
+
+
+class Learner:
+    """Scores and weighs groups of ``policy``'s rollouts and runs their loss backward.
+
+    No pass whose result cannot matter: without a KL term a group of equal rewards is left out, and no view is scored of
+    a group whose weights multiply zero. ``correction`` is the engine's.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        scorer: GroupScorer,
+        weighting: TokenWeighting,
+        loss: ClippedSurrogate,
+        reference: Reference | None,
+        correction: ImportanceCorrection | None,
+    ):
+        if loss.needs_reference and reference is None:
+            raise ValueError("loss.beta > 0 needs a reference policy")
+        self.policy, self.scorer, self.weighting, self.loss = policy, scorer, weighting, loss
+        self.reference, self.correction = reference, correction
+
+    def is_learned(self, experience: Experience) -> bool:
+        """Whether a group can have a gradient."""
+        return experience.has_signal or self.loss.needs_reference
+
+    @torch.no_grad()
+    def sampled_logps(self, experiences: Sequence[Experience], features: Features) -> list[Tensor | None]:
+        """Log-probs under the present weights, for rollouts that are learned from later; None of groups that aren't."""
+        learned = [i for i, experience in enumerate(experiences) if self.is_learned(experience)]
+        groups = [experiences[i].group for i in learned]
+        scores = self.scorer.score(
+            self.policy, groups, [features[i] for i in learned], Factual(), seeds=[0] * len(groups)
+        )
+        logps: list[Tensor | None] = [None] * len(experiences)
+        for i, score in zip(learned, scores, strict=True):
+            logps[i] = score.logps_GT
+        return logps
+
+    @torch.no_grad()
+    def prepare(
+        self,
+        experiences: Sequence[Experience],
+        features: Features,
+        given_logps: Sequence[Tensor | None],
+        seeds: Sequence[int],
+    ) -> list[ScoredGroup]:
+        """The groups that are learned from: each view that one's signals require, once, and the reference if needed.
+
+        To be called on all ranks.
+        """
+        learned = [i for i, experience in enumerate(experiences) if self.is_learned(experience)]
+        kept, groups = [experiences[i] for i in learned], [experiences[i].group for i in learned]
+        kept_features, kept_seeds = [features[i] for i in learned], [seeds[i] for i in learned]
+        detached = [feature.detach() for feature in kept_features]
+        required = [
+            self.weighting.required_views(e.group.question.data_type) if self._needs_weights(e) else () for e in kept
+        ]
+        views = self.scorer.score_views(self.policy, groups, detached, required, kept_seeds)
+        ref_logps: Sequence[Tensor | None] = [None] * len(groups)
+        if self.loss.needs_reference and self.reference is not None:
+            ref_logps = self.reference.logps(self.scorer, groups, kept_features)
+        fitted = self._fitted(groups, detached)
+        weightings = [fitted if self._needs_weights(experience) else None for experience in kept]
+        given = [given_logps[i] for i in learned]
+        parts = zip(kept, kept_features, views, ref_logps, given, weightings, kept_seeds, strict=True)
+        return [ScoredGroup(*group_parts) for group_parts in parts]
+
+    def backward(
+        self, to_learn: Sequence[ScoredGroup], counts: tuple[int, int], run_backward: Callable[[Tensor], None]
+    ) -> list[LossTerms]:
+        """Score the factual view with gradient, weigh its tokens, and run the loss backward, a packed row at a time.
+
+        ``counts`` are the completions and completion tokens of the global batch, which losses are divided by. In a
+        later update of a batch the features of a trained tower are encoded anew.
+        """
+        if self.policy.trains_vision and any(scored.first for scored in to_learn):
+            prompts = [scored.experience.group.prompt for scored in to_learn]
+            for scored, features_NF in zip(to_learn, self.policy.encode_video(prompts), strict=True):
+                scored.features_NF = features_NF
+        self.policy.train()
+        terms: list[LossTerms] = []
+        features = [scored.features_NF for scored in to_learn]
+        leaves = cut_graph(features)  # packed rows share the tower's graph
+        groups = [scored.experience.group for scored in to_learn]
+        for row in self.scorer.split(groups):
+            scores = self.scorer.score_pass(
+                self.policy,
+                [groups[i] for i in row],
+                [leaves[i] for i in row],
+                views=[Factual()] * len(row),
+                seeds=[0] * len(row),
+                entropy=True,
+            )
+            row_terms = [self._loss(to_learn[i], score, counts) for i, score in zip(row, scores, strict=True)]
+            run_backward(torch.stack([term.loss for term in row_terms]).sum())
+            terms += row_terms
+        backward_through_cut(features, leaves)
+        self.policy.eval()
+        return terms
+
+    @torch.no_grad()
+    def with_num_selected(
+        self, groups: Sequence[RolloutGroup], features: Features, seeds: Sequence[int]
+    ) -> list[RolloutGroup]:
+        """The groups with the number of tokens that have a weight in each completion.
+
+        For rewards that count them: it scores the factual view and all others a second time. To be called on all ranks.
+        """
+        features = [feature.detach() for feature in features]
+        weighting = self._fitted(groups, features)
+        required = [weighting.required_views(group.question.data_type) for group in groups]
+        views = self.scorer.score_views(self.policy, groups, features, required, seeds)
+        factual = self.scorer.score(self.policy, groups, features, Factual(), [0] * len(groups), entropy=True)
+        counted = []
+        for group, group_views, scores, seed in zip(groups, views, factual, seeds, strict=True):
+            weighed = weighting(GroupScores.of(group, scores, group_views, self.policy.eos_token_id, seed))
+            counted.append(replace(group, num_selected_G=(weighed.weights_GT != 0).sum(1).cpu()))
+        return counted
+
+    def _loss(self, scored: ScoredGroup, scores: TokenScores, counts: tuple[int, int]) -> LossTerms:
+        mask_GT = scored.experience.group.completion_mask_GT.to(scores.logps_GT.device)
+        if (first := scored.first) is None:
+            first = self._first_update(scored, scores, mask_GT)
+            scored.first = replace(first, weights=first.weights.detach())
+        return self.loss(
+            scores.logps_GT,
+            first.old_logps_GT,
+            scored.ref_logps_GT,
+            scored.experience.advantages_G.to(mask_GT.device),
+            mask_GT,
+            first.weights.weights_GT,
+            *counts,
+            importance_GT=first.importance_GT,
+        )
+
+    def _first_update(self, scored: ScoredGroup, scores: TokenScores, mask_GT: Bool[Tensor, "G T"]) -> FirstUpdate:
+        """The weights of a group's tokens, with a gradient if their weighting has one, and how far the engine is."""
+        group = scored.experience.group
+        weights = TokenWeights(torch.zeros_like(scores.logps_GT))
+        if scored.weighting is not None:
+            eos = self.policy.eos_token_id
+            weights = scored.weighting(GroupScores.of(group, scores, scored.views, eos, scored.seed))
+        old_GT, engine_GT = scored.old_logps(scores), group.engine_logps_GT.to(mask_GT.device)
+        importance_GT = None if self.correction is None else self.correction(old_GT, engine_GT, mask_GT)
+        return FirstUpdate(scores.detach(), weights, old_GT, mismatch(old_GT, engine_GT, mask_GT), importance_GT)
+
+    def _needs_weights(self, experience: Experience) -> bool:
+        return experience.has_signal or self.loss.weighs_without_advantage
+
+    @torch.no_grad()
+    def _fitted(self, groups: Sequence[RolloutGroup], features: Features) -> TokenWeighting:
+        """The weighting, or, where it depends on the batch, what it is for this one. To be called on all ranks."""
+        if not isinstance(self.weighting, BatchWeighting):
+            return self.weighting
+        scores = self.scorer.score(self.policy, groups, features, Factual(), [0] * len(groups), entropy=True)
+        entropies = [
+            score.entropies_GT.cpu()[group.completion_mask_GT]
+            for score, group in zip(scores, groups, strict=True)
+            if score.entropies_GT is not None
+        ]
+        return self.weighting.for_batch(gather_over_ranks(entropies))
+
+
+def global_counts(experiences: Sequence[Experience], device: torch.device) -> tuple[int, int]:
+    """Completions and completion tokens of the global batch, what losses are divided by."""
+    groups = [experience.group for experience in experiences]
+    counts = [sum(len(group.completions) for group in groups), sum(group.num_tokens for group in groups)]
+    num_sequences, num_tokens = sum_over_ranks(torch.tensor(counts, device=device)).tolist()
+    return num_sequences, num_tokens
