@@ -128,14 +128,22 @@ def override_key(override: str) -> str:
 
 
 def _described(override: str, choices: DictConfig, keys: Sequence[str]) -> str:
-    """What an override adds to the name: ``trainer.max_steps=2`` → max_steps_2, ``trainer=ddp`` → ddp."""
+    """What an override adds to the name: ``trainer.max_steps=2`` → max_steps_2, ``trainer=ddp`` → ddp.
+
+    ``probe=none`` → no_probe, since a bare ``none`` is that of the signals.
+    """
     key, value = override_key(override), override.partition("=")[2]
     if key.split(".")[0] in NOT_PART_OF_IT or key in IN_THE_NAME:
         return ""
-    leaf = key.rpartition(".")[2]
-    label = leaf if sum(other.rpartition(".")[2] == leaf for other in keys) == 1 else key
-    if override.startswith("~"):
+    leaf = _leaf(key)
+    label = leaf if [_leaf(other) for other in keys].count(leaf) == 1 else key.replace("/", "_")
+    if override.startswith("~") or (key in choices and value == "none"):
         return f"no_{label}"
     value = "/".join(value.rstrip("/").split("/")[-2:])  # of a path its last two parts
     text = re.sub(r"[^A-Za-z0-9.+_-]+", "_", value).strip("_")
     return text if key in choices else f"{label}_{text}"
+
+
+def _leaf(key: str) -> str:
+    """The last part of a key or a group: ``rollout/correction`` → correction."""
+    return re.split(r"[./]", key)[-1]

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from ktr.config.command_line import check_command_line, compose
+from ktr.config.command_line import CONF, check_command_line, compose
 from ktr.errors import ConfigError
+
+GROUPS_WITH_NONE = sorted(file.parent.relative_to(CONF).as_posix() for file in CONF.rglob("none.yaml"))
 
 
 def name(*overrides: str) -> str:
@@ -37,6 +39,18 @@ def test_of_a_path_the_name_has_the_last_two_parts_and_no_name_is_too_long_for_a
 
 def test_where_a_run_writes_and_what_it_shows_is_no_part_of_its_name():
     assert name("paths.runs=/elsewhere", "logger=tensorboard", "callbacks=none", "resume=false") == name()
+
+
+@pytest.mark.parametrize("group", GROUPS_WITH_NONE)
+def test_none_is_said_of_the_signals_alone(group: str):
+    chosen = name("algorithm=grpo", "attribution=none", "rollout=vllm_colocate", f"{group}=none")
+    assert chosen.split("-").count("none") == chosen.count("none") == 1
+
+
+def test_a_part_that_is_left_out_is_named():
+    assert name("algorithm=grpo", "probe=none") == "grpo-none-16f-s0-no_probe"
+    assert name("rollout=vllm_server", "rollout/correction=none") == "video_ktr-vet-16f-s0-no_correction-vllm_server"
+    assert name("rollout=vllm_server", "~rollout/correction") == "video_ktr-vet-16f-s0-vllm_server-no_correction"
 
 
 def test_the_rows_of_the_paper_make_eight_runs():
