@@ -122,6 +122,7 @@ def compose(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
         _check_choices(config_name, parsed)
         _check_keys(config_name, parsed)
         config = _compose(config_name, overrides)
+    choices = config.hydra.runtime.choices
     if missing := _missing(_plain(config)):
         raise ConfigError(f"{missing} has no value: give {missing}=… on the command line")
     try:
@@ -134,6 +135,7 @@ def compose(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key}: {_first_line(error)}") from error
     check_nodes(_plain(config), resolved)
+    _check_signals(resolved, choices)
     return config
 
 
@@ -218,6 +220,18 @@ def _check_keys(config_name: str, overrides: Sequence[Override]) -> None:
             close = nearest(key, groups)
             raise ConfigError(f"unknown group {key}" + (f": did you mean {close}?" if close else ""))
         check_override(key, config, added, groups)
+
+
+def _check_signals(config: Mapping[str, Any], choices: Mapping[str, str]) -> None:
+    """Raise ConfigError where a signal is on and the weighting of the tokens reads none: it would change nothing."""
+    if "attribution" not in config or "signals" in config["weighting"]:
+        return
+    signals = config["attribution"].get("signals") or {}
+    if on := [name for name, signal in signals.items() if signal is not None]:
+        raise ConfigError(
+            f"attribution={choices['attribution']} has signals ({', '.join(on)}) that weighting={choices['weighting']} "
+            "does not read: choose weighting=key_tokens, or attribution=none"
+        )
 
 
 @cache

@@ -65,6 +65,7 @@ class Train(Program):
     answers: Any = MISSING
     selection: Any = MISSING
     attribution: Any = MISSING
+    weighting: Any = MISSING
     loss: Any = MISSING
     algorithm: Any = MISSING
     optimizer: Any = MISSING
@@ -92,6 +93,7 @@ class Attribute(Program):
     advantage: Any = MISSING
     selection: Any = MISSING
     attribution: Any = MISSING
+    weighting: Any = MISSING
     num_questions: int = MISSING
 
 

@@ -51,7 +51,7 @@ def run_evaluation(config: DictConfig) -> Path:
 def run_attribution(config: DictConfig) -> Path:
     """Answer ``num_questions`` held-out questions and score their tokens; returns the path of attribution.jsonl."""
     run_dir, policy, engine, data = _prepare(config)
-    parts = ("scorer", "attribution", "sampling", "reward", "advantage")
+    parts = ("scorer", "weighting", "sampling", "reward", "advantage")
     scorer, weighting, sampling, reward, advantage = (instantiate(config[part]) for part in parts)
     records: list[Record] = []
     with closing(engine), ProgressLine("attribute", total=config.num_questions) as progress:

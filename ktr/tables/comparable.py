@@ -17,7 +17,9 @@ from typing import Any
 
 from ktr.tables.runs import TableRun, TableRuns
 
-METHOD = ("algorithm", "attribution", "selection", "loss", "reward", "advantage", "rollout", "data.transform")
+METHOD = (
+    "algorithm", "attribution", "weighting", "selection", "loss", "reward", "advantage", "rollout", "data.transform",
+)  # fmt: skip
 # Parts of the module that are copies of shared groups: what a row is about is not there.
 SHARED = ("algorithm.optimizer", "algorithm.sampling", "algorithm.validation_sampling")
 COMMIT = "code commit"

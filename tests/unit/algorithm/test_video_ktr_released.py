@@ -49,7 +49,7 @@ def released_loss(logps, old, ref, rewards, mask_GT) -> torch.Tensor:
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("data_type", ["video", "image"])
 def test_masks_loss_and_gradient(config, seed, data_type):
-    weighting, loss = instantiate(config.attribution), instantiate(config.loss)
+    weighting, loss = instantiate(config.weighting), instantiate(config.loss)
     factual, masked, shuffled = drawn(seed), drawn(seed + 100), drawn(seed + 200)
     assert set(weighting.required_views("video")) == {MASKED, SHUFFLED}
     assert weighting.required_views("image") == (MASKED,)
@@ -77,7 +77,7 @@ def test_a_permutation_that_moves_nothing_ties_everywhere_and_selects_all(config
     """The released shuffle may be the identity: each change is then 0, and 0 is at the quantile."""
     factual = drawn(0)
     views = {MASKED: drawn(1), SHUFFLED: factual}
-    weights = instantiate(config.attribution)(GroupScores(factual, views, MASK, EOS))
+    weights = instantiate(config.weighting)(GroupScores(factual, views, MASK, EOS))
     assert torch.equal(weights.selections["temporal"], MASK)
 
 
@@ -106,13 +106,14 @@ def test_an_image_without_any_acting_signal_selects_nothing():
                 "attribution.signals.visual=null",
                 "attribution.signals.entropy=null",
             ],
-        ).attribution
+        ).weighting
     )
     assert not weighting(GroupScores(drawn(0), {}, MASK, EOS)).weights_GT.any()
 
 
 def test_the_whole_composition_is_that_of_the_release(config):
     assert config.attribution.signals.visual.shift == config.attribution.signals.temporal.shift == "signed"
+    assert type(instantiate(config.weighting).selection) is type(instantiate(config.selection)) is GroupQuantile
     assert (config.loss.kl_scope, config.loss.reduction.denominator) == ("selected", "selected")
     released = compose("train", ["+experiment=video_ktr_released_16f"])
     assert released.reward.rewards.length.count == "selected"

@@ -22,7 +22,7 @@ def overrides() -> list[str]:
 
 def parts(*arguments: str):
     config = compose("train", arguments)
-    return instantiate(config.attribution), instantiate(config.loss)
+    return instantiate(config.weighting), instantiate(config.loss)
 
 
 def test_the_table_names_all_of_them():
@@ -36,7 +36,7 @@ def test_every_override_of_the_table_composes_and_instantiates(override: str):
 
 def test_an_override_reaches_the_part_that_it_names():
     weighting, loss = parts(
-        "selection=sigmoid", "selection.gamma=1.0", "attribution.combine=mean", "loss.reduction.denominator=selected",
+        "selection=sigmoid", "selection.gamma=1.0", "weighting.combine=mean", "loss.reduction.denominator=selected",
         "attribution.signals.visual.distance=js", "attribution.signals.visual.masking=noise_frames",
         "attribution.signals.visual.fraction=0.5", "attribution.signals.temporal.shift=signed",
         "attribution.signals.temporal.num_shuffles=3", "video.shuffle_granularity=frame",
@@ -49,6 +49,6 @@ def test_an_override_reaches_the_part_that_it_names():
 
 
 def test_the_control_of_equal_size_has_the_signals_of_its_run():
-    control, run = parts("attribution=vet_random")[0], parts("attribution=vet")[0]
+    control, run = parts("weighting=random_tokens")[0], parts("attribution=vet")[0]
     assert type(control).__name__ == "RandomTokens" and control.signals.keys() == run.signals.keys()
     assert control.selection.ratio == run.selection.ratio

@@ -18,13 +18,15 @@ GROUPS = {
     if folder.is_dir() and folder.name != "experiment"
 }
 GROUPS["algorithm"].remove("policy_gradient")  # what algorithms share, no algorithm
+WEIGHTINGS = GROUPS.pop("weighting")  # which of them goes with which signals is a test of its own
+READ_SIGNALS = {"key_tokens", "key_tokens_released", "random_tokens"}
 NEED_WEIGHTS_OR_DATA = {"algorithm", "data", "encoder", "hydra", "model", "paths", "rollout"}
 ON_CPU = ["trainer.accelerator=cpu", "trainer.devices=1", "trainer.precision=32-true"]
 # Where an experiment is not as the released run: the rate, and the settings of TW-GRPO's own run.
 RATES = {"grpo_32f": 1e-6, "t_grpo_32f": 1e-6, "tw_grpo_32f": 1e-6, "sft_32f": 1e-6}
 TW_GRPO = {"top_p": 1.0, "beta": 0.0, "max_grad_norm": 20.0}
 ROWS_OF_THE_PAPER = {
-    "none": None, "e": {"entropy"}, "v": {"visual"}, "t": {"temporal"}, "ve": {"visual", "entropy"},
+    "none": set(), "e": {"entropy"}, "v": {"visual"}, "t": {"temporal"}, "ve": {"visual", "entropy"},
     "vt": {"visual", "temporal"}, "et": {"entropy", "temporal"}, "vet": {"visual", "entropy", "temporal"},
 }  # fmt: skip
 
@@ -33,9 +35,45 @@ ROWS_OF_THE_PAPER = {
 def test_every_choice_of_every_group_composes_and_instantiates(turn: int, tmp_path: Path):
     """In turn n each group takes its n-th file: together the turns take all of them."""
     chosen = [f"{group}={choices[turn % len(choices)]}" for group, choices in GROUPS.items()]
-    config = compose("train", [*chosen, *ON_CPU, f"paths.runs={tmp_path}"])
+    config = compose("train", [*chosen, "weighting=key_tokens", *ON_CPU, f"paths.runs={tmp_path}"])
     for group in set(GROUPS) - NEED_WEIGHTS_OR_DATA:
         instantiate(config[group])
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+@pytest.mark.parametrize("program", ["train", "attribute"])
+def test_every_weighting_goes_with_no_signal_and_with_all_or_says_that_it_reads_none(program: str, weighting: str):
+    alone = instantiate(compose(program, [f"weighting={weighting}", "attribution=none"]).weighting)
+    assert alone.required_views("video") == () or weighting == "random_tokens"
+    both = [f"weighting={weighting}", "attribution=vet"]
+    if weighting in READ_SIGNALS:
+        assert set(instantiate(compose(program, both).weighting).signals) == {"visual", "entropy", "temporal"}
+    else:
+        with pytest.raises(ConfigError, match=rf"attribution=vet .*{both[0]} .*choose weighting=key_tokens, or attri"):
+            compose(program, both)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "on"),
+    [
+        (["algorithm=tw_grpo", "attribution=vet"], "visual, entropy, temporal"),
+        (["weighting=group_divergence", "attribution=v"], "visual"),
+        (["weighting=batch_entropy"], "visual, temporal"),  # of the default method
+        (["algorithm=tw_grpo", "+attribution.signals.mine={_target_: ktr.attribution.signals.RandomSignal}"], "mine"),
+    ],
+)
+def test_signals_that_change_nothing_are_refused(overrides: list[str], on: str):
+    with pytest.raises(ConfigError, match=rf"attribution=\w+ has signals \({on}\) that weighting=\w+ does not read"):
+        compose("train", overrides)
+    compose("train", [*overrides, "weighting=key_tokens"])
+
+
+def test_a_weighting_that_measures_entropy_itself_takes_the_place_of_that_signal():
+    minority = compose("train", ["algorithm=entropy_minority", "weighting=batch_entropy"])
+    assert minority.name == "entropy_minority-e-16f-s0-batch_entropy"
+    assert type(instantiate(minority.weighting)).__name__ == "BatchEntropy"
+    assert compose("train", ["weighting=batch_entropy", "attribution=none"]).attribution == minority.attribution
+    compose("train", ["weighting=group_divergence", "attribution=e", "attribution.signals.entropy=null"])
 
 
 @pytest.mark.parametrize("program", ["train", "evaluate", "attribute"])
@@ -45,17 +83,16 @@ def test_every_program_composes(program: str):
 
 
 @pytest.mark.parametrize(("row", "signals"), ROWS_OF_THE_PAPER.items())
-def test_a_row_of_the_paper_is_its_signals(row: str, signals: set[str] | None):
-    weighting = instantiate(compose("train", [f"attribution={row}"]).attribution)
+def test_a_row_of_the_paper_is_its_signals(row: str, signals: set[str]):
+    weighting = instantiate(compose("train", [f"attribution={row}"]).weighting)
     views = {type(view).__name__ for view in weighting.required_views("video")}
-    assert getattr(weighting, "signals", {}).keys() == (signals or set())
-    assert views == {
-        {"visual": "MaskedVideo", "temporal": "ShuffledFrames"}[s] for s in (signals or set()) - {"entropy"}
-    }
+    assert weighting.signals.keys() == signals
+    assert views == {{"visual": "MaskedVideo", "temporal": "ShuffledFrames"}[s] for s in signals - {"entropy"}}
 
 
 def test_the_command_line_wins_over_what_an_algorithm_implies():
-    assert compose("train", ["algorithm=grpo"]).attribution._target_.endswith("Uniform")
+    assert compose("train", ["algorithm=grpo"]).attribution.signals == {}
+    assert set(compose("train", ["algorithm=grpo", "attribution=vet"]).weighting.signals) == {*ROWS_OF_THE_PAPER["vet"]}
     assert set(compose("train", ["algorithm=video_ktr"]).attribution.signals) == {"visual", "entropy", "temporal"}
     assert set(compose("train", ["algorithm=video_ktr", "attribution=e"]).attribution.signals) == {"entropy"}
     assert set(compose("train", ["+experiment=vet_32f", "attribution=t"]).attribution.signals) == {"temporal"}
@@ -69,12 +106,12 @@ def test_grpo_and_video_ktr_without_signals_are_one_composition():
 
 def test_a_method_is_its_parts_and_any_weighting_goes_with_any_reward():
     t_grpo = compose("train", ["algorithm=t_grpo"])
-    assert t_grpo.attribution._target_.endswith("Uniform") and "temporal_contrast" in t_grpo.reward.rewards
+    assert t_grpo.attribution.signals == {} and "temporal_contrast" in t_grpo.reward.rewards
     both = compose("train", ["algorithm=t_grpo", "attribution=vet", "reward=video_r1"])
     assert set(both.attribution.signals) == {"visual", "entropy", "temporal"}
     assert set(both.reward.rewards) == {"accuracy", "format", "length", "temporal_contrast"}
     tw_grpo = compose("train", ["algorithm=tw_grpo"])
-    assert tw_grpo.attribution.alpha == 1.7 and tw_grpo.reward.rewards.accuracy.multiple_choice == "soft"
+    assert tw_grpo.weighting.alpha == 1.7 and tw_grpo.reward.rewards.accuracy.multiple_choice == "soft"
     assert (tw_grpo.loss.clip_low, tw_grpo.loss.clip_high, tw_grpo.loss.beta) == (0.2, 0.28, 0.0)
     assert tw_grpo.loss.reduction.reduction == "token_mean" and tw_grpo.data.transform.probability == 0.5
     assert compose("train", ["algorithm=tw_grpo", "loss=clipped"]).loss.clip_high == 0.2

@@ -66,8 +66,9 @@ def test_a_value_of_another_kind_names_its_own_key(override: str, key: str):
 
 
 def test_a_key_behind_an_interpolation_is_sent_to_where_it_stands():
-    with pytest.raises(ConfigError, match=r"algorithm\.weighting is \$\{attribution\}"):
-        check_command_line("train", ["algorithm.weighting.signals.visual.shift=signed"])
+    for key, place in {"algorithm.weighting": "weighting", "weighting.signals": "attribution.signals"}.items():
+        with pytest.raises(ConfigError, match=rf"{key} is \$\{{{place}\}}, so set the key there"):
+            check_command_line("train", [f"{key}.visual.shift=signed"])
 
 
 def test_what_is_right_passes():
@@ -81,9 +82,10 @@ def test_what_is_right_passes():
 
 
 def test_a_whole_target_may_join_a_mapping():
-    added = ["+callbacks.second._target_=ktr.record.throughput.Throughput"]
-    (job,) = check_command_line("train", ["--cfg", "job", *added])
-    assert "second" in job.callbacks
+    callback = "+callbacks.second._target_=ktr.record.throughput.Throughput"
+    signal = "+attribution.signals.mine={_target_: ktr.attribution.signals.RandomSignal}"
+    (job,) = check_command_line("train", ["--cfg", "job", callback, signal])
+    assert "second" in job.callbacks and "mine" in job.weighting.signals
 
 
 def test_unquoted_text_that_is_no_override_is_named():

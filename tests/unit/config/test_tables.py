@@ -12,7 +12,7 @@ from ktr.config.command_line import CONF, check_command_line
 from ktr.errors import ConfigError
 
 TABLES = sorted(file.stem for file in (CONF / "experiment" / "table").glob("*.yaml"))
-PARTS = ("attribution", "selection", "reward", "advantage", "loss", "sampling", "optimizer")
+PARTS = ("weighting", "selection", "reward", "advantage", "loss", "sampling", "optimizer")
 # A row is what its name says.
 IS_ITS_NAME = {
     "ratio": lambda row: row.selection.ratio == float(row.table.row),
@@ -47,6 +47,15 @@ def test_every_row_of_a_table_composes_and_instantiates(name: str):
             assert instantiate(row.data.transform).probability == 0  # all rows have the same questions
         if row.table.row != table.baseline:
             assert IS_ITS_NAME.get(name, lambda row: True)(row)
+
+
+def test_the_control_of_a_table_has_the_signals_of_the_row_that_it_controls():
+    rows = {row.table.row: row for row in jobs("table/controls", "seed=0")}
+    assert rows["vet_random"].attribution == rows["vet"].attribution
+    assert [rows[row].weighting._target_.rpartition(".")[2] for row in ("vet_random", "vet")] == [
+        "RandomTokens",
+        "KeyTokens",
+    ]
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -100,6 +109,8 @@ def test_a_slip_in_a_row_is_named():
 def test_what_the_rows_differ_in_cannot_be_set_for_all():
     with pytest.raises(ConfigError, match=r"video\.num_frames=8: the rows of this table differ in video\.num_frames"):
         jobs("table/frames", "video.num_frames=8")
+    with pytest.raises(ConfigError, match=r"weighting=key_tokens: .* row vet_random sets weighting=random_tokens"):
+        jobs("table/controls", "weighting=key_tokens")
 
 
 def test_a_table_that_is_no_sweep_asks_for_its_row():

@@ -86,6 +86,7 @@ def _config(seed: int, row: str) -> dict[str, Any]:
         "optimizer": {"lr": 1e-4, "total_steps": 30},
         "trainer": {"accelerator": "cpu", "max_steps": 30},
         "attribution": {"signals": row},
+        "weighting": {"signals": row},
         "algorithm": {"optimizer": {"lr": 1e-4}, "weighting": {"signals": row}, "seed": seed},
         "labels": {"algorithm": "video_ktr", "attribution": row},
     }
