@@ -200,7 +200,8 @@ def _check_choices(config_name: str, overrides: Sequence[Override]) -> None:
         chosen = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
         for choice in (item for value in chosen for item in (value if isinstance(value, list) else [value])):
             if str(choice) not in groups[group]:
-                close = nearest(str(choice), groups[group])
+                elsewhere = [f"{other}={choice}" for other, files in groups.items() if choice in files]
+                close = elsewhere[0] if len(elsewhere) == 1 else nearest(str(choice), groups[group])
                 hint = f"did you mean {close}?" if close else f"choose one of {', '.join(groups[group])}"
                 raise ConfigError(f"{group}={choice}: conf/{group} has no such file; {hint}")
 

@@ -64,6 +64,9 @@ def check_override(path: str, config: Mapping[str, Any], added: Iterable[str] = 
             here = ".".join(parts[: depth + 1])
             if here in added:
                 return
+            elsewhere = [leaf for leaf in _leaves(config) if f".{leaf}".endswith("." + ".".join(parts[depth:]))]
+            if elsewhere and not nearest(part, known):  # a key of another node, right but for where it stands
+                raise ConfigError(f"unknown key {path}: did you mean {elsewhere[0]}?")
             raise ConfigError(unknown_key(here, known, [*groups, *_leaves(config)] if depth == 0 else ()))
         node = node.get(part)
 
@@ -71,7 +74,7 @@ def check_override(path: str, config: Mapping[str, Any], added: Iterable[str] = 
 def unknown_key(path: str, known: Iterable[str], elsewhere: Iterable[str] = ()) -> str:
     """The sentence about an unknown key: the nearest of the ``known`` keys beside it, or of whole paths elsewhere."""
     above, _, key = path.rpartition(".")
-    beside = [f"{above}.{name}" if above else name for name in known if name not in RESERVED]
+    beside = dict.fromkeys(f"{above}.{name}" if above else name for name in known if name not in RESERVED)
     by_leaf: dict[str, str] = {}
     for other in (*beside, *elsewhere):
         by_leaf.setdefault(other.rpartition(".")[2], other)
@@ -121,7 +124,8 @@ def _leaves(config: Mapping[str, Any], at: str = "") -> list[str]:
         if isinstance(value, Mapping):
             signature = _signature(value, path)
             inner = dict.fromkeys([*value, *(signature.parameters if signature else ())])
-            paths += [f"{path}.{name}" for name in inner if not isinstance(value.get(name), Mapping)]
+            values = [name for name in inner if name not in RESERVED and not isinstance(value.get(name), Mapping)]
+            paths += [f"{path}.{name}" for name in values]
             paths += _leaves({name: child for name, child in value.items() if isinstance(child, Mapping)}, path)
     return paths
 

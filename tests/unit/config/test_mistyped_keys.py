@@ -18,12 +18,22 @@ SLIPS = [
     (["+experiment=vet_32"], "vet_32", "vet_32f"),
     (["logger=[csv,wand]"], "wand", "wandb"),
     (["attribution=vett"], "vett", "vet"),
+    (["attribution=batch_entropy"], "attribution=batch_entropy", "weighting=batch_entropy"),
     (["paths.run=here"], "paths.run", "paths.runs"),
     (["video.num_frame=32"], "video.num_frame", "video.num_frames"),
     (["loss.reduction.denominater=selected"], "denominater", "loss.reduction.denominator"),
     (["attribution.signals.temporal.granulrity=frame"], "granulrity", "attribution.signals.temporal.granularity"),
     (["attribution.signals.tmporal.order=reverse"], "tmporal", "attribution.signals.temporal"),
     (["+attribution.signals.tmporal.order=reverse"], "tmporal", "attribution.signals.temporal"),
+    (["attribution.combine=mean"], "attribution.combine", "weighting.combine"),
+    (["+attribution.combine=mean"], "attribution.combine", "weighting.combine"),
+    (["weighting.combin=mean"], "weighting.combin", "weighting.combine"),
+    (["attribution.selection.ratio=0.3"], "attribution.selection.ratio", "selection.ratio"),
+    (
+        ["algorithm=tw_grpo", "attribution.divergence.detach=false"],
+        "attribution.divergence.detach",
+        "weighting.divergence.detach",
+    ),
     (["reward.weights.accurcy=2"], "accurcy", "reward.weights.accuracy"),
     (["model.lora={r:8,lora_alhpa:16}"], "lora_alhpa", "model.lora.lora_alpha"),
     (["logger=wandb", "+logger.wandb.offine=true"], "offine", "logger.wandb.offline"),
@@ -69,6 +79,14 @@ def test_a_key_behind_an_interpolation_is_sent_to_where_it_stands():
     for key, place in {"algorithm.weighting": "weighting", "weighting.signals": "attribution.signals"}.items():
         with pytest.raises(ConfigError, match=rf"{key} is \$\{{{place}\}}, so set the key there"):
             check_command_line("train", [f"{key}.visual.shift=signed"])
+
+
+def test_a_key_that_nothing_is_like_is_answered_with_each_key_that_there_is_once():
+    with pytest.raises(ConfigError) as caught:
+        check_command_line("train", ["attribution.signals.visual.qqq=1"])
+    assert str(caught.value).endswith(
+        ", ".join(f"attribution.signals.visual.{key}" for key in ("distance", "fraction", "masking", "shift"))
+    )
 
 
 def test_what_is_right_passes():
