@@ -47,6 +47,11 @@ def test_none_is_said_of_the_signals_alone(group: str):
     assert chosen.split("-").count("none") == chosen.count("none") == 1
 
 
+def test_a_weighting_that_is_chosen_follows_and_a_method_is_called_by_its_signals():
+    assert name("weighting=random_tokens") == "video_ktr-vet-16f-s0-random_tokens"
+    assert name("algorithm=tw_grpo") == "tw_grpo-none-16f-s0"
+
+
 def test_a_part_that_is_left_out_is_named():
     assert name("algorithm=grpo", "probe=none") == "grpo-none-16f-s0-no_probe"
     assert name("rollout=vllm_server", "rollout/correction=none") == "video_ktr-vet-16f-s0-no_correction-vllm_server"
