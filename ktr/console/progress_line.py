@@ -21,7 +21,8 @@ class ProgressLine:
     """A count towards ``total`` with rates, time left and a few values.
 
     On a terminal it is a bar that is redrawn in place; elsewhere a line every ``seconds_between_lines``. Both end with
-    one last line. Use it as a context, or through ``track``. ``done`` is where a resumed count starts.
+    one last line. Use it as a context, or through ``track``. ``done`` is where a resumed count starts. A count inside
+    another one's is not ``live``: it leaves the bar and the last line to that one, and needs no context.
     """
 
     def __init__(
@@ -31,9 +32,11 @@ class ProgressLine:
         done: int = 0,
         console: Console | None = None,
         seconds_between_lines: float = 20.0,
+        live: bool = True,
     ) -> None:
         self.label, self.total, self.done = label, total, done
         self.console = console or terminal()
+        self._redrawn = live and self.console.is_terminal
         self.seconds_between_lines = seconds_between_lines
         self.detail = ""
         self._done_before = done
@@ -44,6 +47,15 @@ class ProgressLine:
         self._bar = Progress(*columns, console=self.console, transient=True, refresh_per_second=4)
         self._task = self._bar.add_task(label, total=total, completed=done, status=self.status())
 
+    @property
+    def num_tokens(self) -> int:
+        return self._counts["tok"]
+
+    @property
+    def seconds(self) -> float:
+        """Since the count began."""
+        return perf_counter() - self._started
+
     def __enter__(self) -> "ProgressLine":
         self.resume()
         return self
@@ -53,12 +65,12 @@ class ProgressLine:
         self._print_line()
 
     def resume(self) -> None:
-        if self.console.is_terminal:
+        if self._redrawn:
             self._bar.start()
 
     def pause(self) -> None:
         """Leave the terminal to another line until ``resume``."""
-        if self.console.is_terminal:
+        if self._redrawn:
             self._bar.stop()
 
     def advance(
@@ -70,13 +82,14 @@ class ProgressLine:
         self._counts["tok"] += tokens
         self._seconds_counted += seconds
         self.detail = detail
-        self._bar.update(self._task, completed=self.done, status=self.status())
-        if not self.console.is_terminal and perf_counter() - self._last_line >= self.seconds_between_lines:
+        if self._redrawn:
+            self._bar.update(self._task, completed=self.done, status=self.status())
+        elif perf_counter() - self._last_line >= self.seconds_between_lines:
             self._print_line()
 
     def status(self) -> str:
         """Such as ``12/110 · 6.1 q/s · 1.9k tok/s · 1:32 left · reward 1.42``."""
-        elapsed, steps = perf_counter() - self._started, self.done - self._done_before
+        elapsed, steps = self.seconds, self.done - self._done_before
         parts = [f"{self.done}/{self.total}" if self.total else str(self.done)]
         seconds = self._seconds_counted or elapsed
         parts += [f"{_short(count / seconds)} {unit}/s" for unit, count in self._counts.items() if count]

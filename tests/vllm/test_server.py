@@ -142,7 +142,7 @@ def test_banned_ids_are_never_sampled_though_the_weights_favour_them(
 def test_the_key_guards_every_route(engine: VLLMServerEngine):
     for server in members(engine):
         assert server.address is not None and "127.0.0.1" in server.address
-        stranger = ServerClient("stranger", server.address, None, 5.0)
+        stranger = ServerClient("stranger", server.address, None, 5.0, "start it")
         for path in ("/collective_rpc", "/update_weights", "/inference/v1/generate", "/pause"):
             with pytest.raises(EngineError, match="HTTP 401"):
                 stranger.post(path, {})

@@ -10,11 +10,6 @@ from ktr.errors import EngineError
 
 logging.getLogger("httpx").setLevel(logging.WARNING)  # else it writes a line for each request
 
-_HOW_TO_START = (
-    "a server given by address is started by `python -m ktr.rollout.vllm.serve`, with the key that the trainer has in "
-    "the variable of rollout.api_key_env"
-)
-
 
 class ServerFault(Exception):
     """A server that is gone, hangs, or gives no proper answer. The same request may be sent to another one.
@@ -32,11 +27,11 @@ class ServerClient:
     """JSON requests to the server at ``address`` (http://host:port), with its key if it has one.
 
     Raises ``ServerFault`` where the server cannot be reached, breaks off, needs more than ``time_limit_s`` or fails
-    (5xx), and ``EngineError`` with the server's words where it refuses the request (4xx).
+    (5xx), and ``EngineError`` with the server's words and the ``remedy`` where it refuses the request (4xx).
     """
 
-    def __init__(self, name: str, address: str, key: str | None, time_limit_s: float):
-        self.name, self.address, self.time_limit_s = name, address, time_limit_s
+    def __init__(self, name: str, address: str, key: str | None, time_limit_s: float, remedy: str):
+        self.name, self.address, self.time_limit_s, self.remedy = name, address, time_limit_s, remedy
         self._http = httpx.Client(
             base_url=address,
             headers={"Authorization": f"Bearer {key}"} if key else {},
@@ -61,7 +56,7 @@ class ServerClient:
         except httpx.TransportError:
             return False
         if response.status_code in (401, 403):
-            raise EngineError(self.name, _said("/health", response), _HOW_TO_START)
+            raise EngineError(self.name, _said("/health", response), self.remedy)
         return response.is_success
 
     def close(self) -> None:
@@ -79,7 +74,7 @@ class ServerClient:
         if response.is_server_error:
             raise ServerFault(_said(path, response), status=response.status_code)
         if not response.is_success:
-            raise EngineError(self.name, _said(path, response), _HOW_TO_START)
+            raise EngineError(self.name, _said(path, response), self.remedy)
         if is_text or not response.content:
             return response.text or None
         try:
@@ -89,7 +84,7 @@ class ServerClient:
 
 
 def _said(path: str, response: httpx.Response) -> str:
-    """The status with the message of vLLM's error body, or with the body itself."""
+    """The status with the message of the error body, as OpenAI's API words it, or with the body itself."""
     try:
         message = response.json()
     except ValueError:

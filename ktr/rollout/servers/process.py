@@ -18,21 +18,28 @@ from ktr.rollout.servers import guard
 
 log = logging.getLogger(__name__)
 
-# An error of Python's at the start of a line, possibly behind vLLM's own prefix, or pydantic's own wording of one.
+# An error of Python's at the start of a line, possibly behind a logger's prefix, or pydantic's own wording of one.
 _REASON = re.compile(r"(?:^|\s)((?:\w+\.)*\w*(?:Error|Exception|Interrupt): .+|Value error, .+|error: .+)$")
-_CONSEQUENCE = re.compile(r"Engine core initialization failed|EngineDeadError|validation errors? for")
-_LONGEST_SOCKET_FOLDER = 60  # a path of a Unix socket has 107 characters at most, and vLLM appends 37
+_LONGEST_SOCKET_FOLDER = 60  # a path of a Unix socket has 107 characters at most, and a server appends some 40
 
 
 class ServerProcess:
     """``command`` under ``ktr.rollout.servers.guard``; it ends with this process, whatever ends that.
 
-    ``environment`` is all of its environment, but for ``TMPDIR`` and ``VLLM_RPC_BASE_PATH``, which are a folder of
-    its own that is removed with it; ``shared_folder`` lies in shared memory and is removed likewise.
+    ``environment`` is all of its environment, but for the ``folder_variables``, which name a folder of its own that is
+    removed with it; ``shared_folder`` lies in shared memory and is removed likewise. Lines of its log that match
+    ``consequences`` tell what another error led to, and are no reason.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log_path: Path):
-        self.log_path = log_path
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        log_path: Path,
+        folder_variables: Sequence[str] = ("TMPDIR",),
+        consequences: str = "(?!)",
+    ):
+        self.log_path, self._consequences = log_path, re.compile(consequences)
         log_path.parent.mkdir(parents=True, exist_ok=True)
         with log_path.open("a", encoding="utf-8") as log_file:  # with which another machine can start one too
             log_file.write(f"$ {shlex.join(command)}\n")
@@ -41,7 +48,7 @@ class ServerProcess:
         self.shared_folder = Path(tempfile.mkdtemp(prefix="ktr-server-", dir=_shared_memory()))
         guarded = [sys.executable, "-I", "-S", guard.__file__, str(log_path)]
         guarded += [f"--remove={self.folder}", f"--remove={self.shared_folder}", "--", *command]
-        variables = {"TMPDIR": str(self.folder), "VLLM_RPC_BASE_PATH": str(self.folder)}
+        variables = dict.fromkeys(folder_variables, str(self.folder))
         self._guard = subprocess.Popen(
             guarded,
             stdin=subprocess.PIPE,  # held open for as long as the server is wanted
@@ -63,7 +70,7 @@ class ServerProcess:
             file.seek(self._log_start)
             lines = file.read().decode(errors="replace").splitlines()
         reasons = [match.group(1) for line in lines if (match := _REASON.search(line.rstrip()))]
-        causes = [reason for reason in reasons if not _CONSEQUENCE.search(reason)]
+        causes = [reason for reason in reasons if not self._consequences.search(reason)]
         last = next((line.strip() for line in reversed(lines) if line.strip()), "it wrote nothing")
         return next(iter(causes or reasons), last).split(" [type=")[0][:500]
 

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 
 from ktr.algorithm.importance import ImportanceCorrection
+from ktr.console.progress_line import ProgressLine
 from ktr.errors import ConfigError, EngineError
 from ktr.policy.family import Policy
 from ktr.rollout.engine import SamplingParams
-from ktr.rollout.progress import RolloutProgress
 from ktr.rollout.vllm.setup import engine_arguments, engine_environment, quiet_vllm, require_vllm
 from ktr.rollout.vllm.shared_process import alarm, undisturbed
 from ktr.types import PromptInputs, RolloutGroup
@@ -167,7 +167,7 @@ class VLLMColocateEngine:
     ) -> list[RolloutGroup]:
         from ktr.rollout.vllm.requests import multimodal_input, rollout_group, sampling_params
 
-        progress = RolloutProgress(_NAME, len(prompts))
+        progress = ProgressLine(_NAME, len(prompts), seconds_between_lines=5.0, live=False)
         finished: dict[str, Any] = {}
         with undisturbed(), self._awake(), alarm(self.time_limit_s):
             for i, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
@@ -180,8 +180,9 @@ class VLLMColocateEngine:
                 for output in self._engine.step():
                     if output.finished:
                         finished[output.request_id] = output
-                        progress.add(sum(len(completion.token_ids) for completion in output.outputs))
-                progress.show(len(prompts) - len(finished), 0)
+                        num_tokens = sum(len(completion.token_ids) for completion in output.outputs)
+                        progress.advance(1, 1, num_tokens)
+                progress.advance(0, detail=f"{len(prompts) - len(finished)} running")
         self.num_tokens += progress.num_tokens
         self.seconds += progress.seconds
         groups = []

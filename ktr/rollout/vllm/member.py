@@ -31,6 +31,12 @@ from ktr.types import PromptInputs, RolloutGroup
 log = logging.getLogger(__name__)
 _REFUSED = "change the model or rollout.*, or choose rollout=transformers"
 _PORT_TAKEN = "address already in use"
+_HOW_TO_START = (
+    "a server given by address is started by `python -m ktr.rollout.vllm.serve`, with the key that the trainer has in "
+    "the variable of rollout.api_key_env"
+)
+_FOLDER_VARIABLES = ("TMPDIR", "VLLM_RPC_BASE_PATH")
+_CONSEQUENCES = "Engine core initialization failed|EngineDeadError|validation errors? for"
 _SECONDS_BETWEEN_LOOKS = 0.1
 
 
@@ -114,7 +120,7 @@ class VLLMServer:
         """Start it, or wait for the one given. Raises ``EngineError`` with vLLM's own reason and the log's path."""
         if self.command is None:
             assert self.address is not None
-            self._wait(ServerClient(self.name, self.address, self.key, self.time_limit_s), None)
+            self._wait(self._client_of(self.address), None)
         else:
             while not self._start_on(free_port(self.command.host)):
                 log.warning("%s: its port was taken meanwhile; another one is tried", self.name)
@@ -182,10 +188,12 @@ class VLLMServer:
                 [sys.executable, "-m", "ktr.rollout.vllm.serve", command.model, *command.flags, *where],
                 command.environment,
                 command.log_path,
+                _FOLDER_VARIABLES,
+                _CONSEQUENCES,
             )
         self.pid, self.address = process.pid, f"http://{_in_url(command.host)}:{port}"
         try:
-            self._wait(ServerClient(self.name, self.address, self.key, self.time_limit_s), process)
+            self._wait(self._client_of(self.address), process)
         except EngineError as error:
             process.close()
             if _PORT_TAKEN in error.reason.lower():
@@ -202,6 +210,9 @@ class VLLMServer:
                 raise EngineError(self.name, f"no server answers at {client.address}", self._where())
             time.sleep(_SECONDS_BETWEEN_LOOKS)
         self._client = client
+
+    def _client_of(self, address: str) -> ServerClient:
+        return ServerClient(self.name, address, self.key, self.time_limit_s, _HOW_TO_START)
 
     def _connected(self) -> ServerClient:
         assert self._client is not None

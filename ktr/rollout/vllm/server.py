@@ -3,7 +3,7 @@
     generate     ─► one request a question, to the server with least to do ─► groups, in order
     load_weights ─► each server in turn: weights by vLLM's transfer, caches dropped, version set and read back
 
-See ``server_pool`` for what happens when a server dies, ``server_guard`` for what happens when the trainer does.
+See ``servers.pool`` for what happens when a server dies, ``servers.guard`` for what happens when the trainer does.
 """
 
 import atexit
@@ -25,10 +25,10 @@ from torch import Tensor
 
 import ktr
 from ktr.algorithm.importance import ImportanceCorrection
+from ktr.console.progress_line import ProgressLine
 from ktr.errors import ConfigError
 from ktr.policy.family import Policy
 from ktr.rollout.engine import SamplingParams
-from ktr.rollout.progress import RolloutProgress
 from ktr.rollout.servers.pool import Question, ServerPool
 from ktr.rollout.vllm.setup import engine_arguments, engine_environment, quiet_vllm, require_vllm, serve_flags
 from ktr.types import PromptInputs, RolloutGroup
@@ -59,8 +59,6 @@ class VLLMServerEngine:
     Raises ``MissingExtra`` without vLLM and ``ConfigError`` on values that can't be used together; at the first use,
     which is the held-out evaluation before training, ``EngineError`` with vLLM's own reason where it refuses the model.
     """
-
-    uses_policy_tower = False
 
     uses_policy_tower = False
 
@@ -129,12 +127,12 @@ class VLLMServerEngine:
         from ktr.rollout.vllm.requests import check_fits
 
         check_fits(prompts, sampling, self.max_model_len, _NAME)
-        progress = RolloutProgress(_NAME, len(prompts))
+        progress = ProgressLine(_NAME, len(prompts), seconds_between_lines=5.0, live=False)
 
         def show(num_answers: int, group: RolloutGroup | None, num_running: int, num_waiting: int) -> None:
-            if group is not None:
-                progress.add(sum(len(completion.token_ids_T) for completion in group.completions))
-            progress.show(num_running, num_waiting)
+            new = 0 if group is None else 1
+            num_tokens = 0 if group is None else group.num_tokens
+            progress.advance(new, new, num_tokens, detail=f"{num_running} running · {num_waiting} waiting")
 
         questions = [
             Question(Ask(prompt, sampling, seed), prompt.num_tokens + sampling.num_completions * sampling.max_tokens)

@@ -216,7 +216,8 @@ REFUSALS = {
 def test_the_reason_is_the_first_error_that_no_other_caused(tmp_path: Path, reason: str):
     log = tmp_path / "log"
     log.write_text("ValueError: of an earlier start\n")
-    process = ServerProcess([sys.executable, "-c", f"print({chr(10).join(REFUSALS[reason])!r})"], os.environ, log)
+    command = [sys.executable, "-c", f"print({chr(10).join(REFUSALS[reason])!r})"]
+    process = ServerProcess(command, os.environ, log, consequences="initialization failed|validation error")
     process._guard.wait(DEADLINE_S)
     try:
         assert process.exit_code == 0

@@ -64,7 +64,7 @@ class FakeServer:
         self.http = Server(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         address = f"http://127.0.0.1:{self.http.server_address[1]}"
-        self.client = ServerClient(self.name, address, "secret", self.time_limit_s)
+        self.client = ServerClient(self.name, address, "secret", self.time_limit_s, "start it")
 
     def admit(self) -> None:
         self.admitted.append(self.version)
@@ -321,7 +321,7 @@ def test_the_key_goes_with_every_request_and_no_proxy_is_asked(monkeypatch):
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
         threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        client = ServerClient("a", f"http://127.0.0.1:{http.server_address[1]}", "secret", 5.0)
+        client = ServerClient("a", f"http://127.0.0.1:{http.server_address[1]}", "secret", 5.0, "start it")
         assert client.is_healthy() and client.get("/weight_info") is None
         http.shutdown()
     assert seen == ["Bearer secret", "Bearer secret"]
