@@ -16,7 +16,7 @@ export TOKENIZERS_PARALLELISM ?= false
 OFFLINE := HF_HUB_OFFLINE=1 WANDB_MODE=offline
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vllm demo train test test-vllm test-gpu lint format types bench bench-rollout lock lock-vllm
+.PHONY: help setup setup-vllm demo train test test-runs test-vllm test-gpu lint format types bench bench-rollout lock lock-vllm
 .PHONY: clean
 
 help:  ## List the targets
@@ -47,7 +47,10 @@ train: setup  ## Train: make train ARGS="+experiment=vet_64f seed=1"
 	@$(BIN)/python -m ktr.train $(ARGS)
 
 test: setup  ## Run the tests that need no GPU
-	$(OFFLINE) $(BIN)/python -m pytest $(PYTEST_ARGS) tests/unit tests/parity tests/golden tests/smoke
+	$(OFFLINE) $(BIN)/python -m pytest $(PYTEST_ARGS) tests/unit tests/parity tests/golden
+
+test-runs: setup  ## Run tests/runs: whole sweeps, killed and started again
+	$(OFFLINE) $(BIN)/python -m pytest $(PYTEST_ARGS) tests/runs
 
 # One process: each engine takes memory and threads of its own.
 test-vllm: setup-vllm  ## Run tests/vllm: rollouts by the real vLLM, on the CPU

@@ -10,16 +10,16 @@ import torch
 from safetensors.torch import load_file
 
 from ktr.training.checkpoint import checkpoints
-from tests.smoke.conftest import Train, finished
+from tests.small_run import Train, finished
 
 STEPS = ["trainer.max_steps=6", "callbacks.model_checkpoint.every_n_steps=2"]
 
 
 @pytest.fixture(scope="session")
-def whole_run(start_training: Train, smoke_folder: Path) -> Path:
+def whole_run(start_training: Train, runs_folder: Path) -> Path:
     """A run of six steps that nothing disturbed."""
     output = finished(start_training([*STEPS, "name=whole"]))
-    run_dir = smoke_folder / "runs" / "whole"
+    run_dir = runs_folder / "runs" / "whole"
     assert output.strip().splitlines()[-1] == str(run_dir / "report.html")
     return run_dir
 
@@ -40,9 +40,9 @@ def test_a_run_leaves_its_record(whole_run: Path):
 
 @pytest.mark.xdist_group("whole_run")
 def test_a_run_killed_in_the_middle_and_started_again_is_the_same_to_the_bit(
-    whole_run: Path, start_training: Train, smoke_folder: Path
+    whole_run: Path, start_training: Train, runs_folder: Path
 ):
-    run_dir = smoke_folder / "runs" / "killed"
+    run_dir = runs_folder / "runs" / "killed"
     victim = start_training([*STEPS, "name=killed"])
     # SIGKILL as soon as a checkpoint is there, wherever in the next step that is
     while not checkpoints(run_dir / "checkpoints"):
@@ -60,9 +60,9 @@ def test_a_run_killed_in_the_middle_and_started_again_is_the_same_to_the_bit(
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
 
 
-def test_two_ranks_give_the_gradient_of_one(start_training: Train, smoke_folder: Path):
-    dump = "+callbacks.gradient_dump={{_target_: tests.smoke.gradient_dump.GradientDump, path: {}}}"
-    paths = {"cpu": smoke_folder / "one.safetensors", "ddp": smoke_folder / "two.safetensors"}
+def test_two_ranks_give_the_gradient_of_one(start_training: Train, runs_folder: Path):
+    dump = "+callbacks.gradient_dump={{_target_: tests.gradient_dump.GradientDump, path: {}}}"
+    paths = {"cpu": runs_folder / "one.safetensors", "ddp": runs_folder / "two.safetensors"}
     for trainer, path in paths.items():
         finished(start_training(["trainer.max_steps=1", f"trainer={trainer}", f"name={trainer}", dump.format(path)]))
     one, two = load_file(paths["cpu"]), load_file(paths["ddp"])

@@ -1,4 +1,4 @@
-"""A reward that random completions earn in part, so that smoke runs have a gradient."""
+"""A reward that random completions earn in part, so that small runs have a gradient."""
 
 import torch
 from jaxtyping import Float

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ktr.sweep.run_lock import RunInUse, run_lock
-from tests.smoke.conftest import Train, finished
+from tests.small_run import Train, finished
 
 pytestmark = pytest.mark.xdist_group("sweep")
 ROWS = ("grpo", "e")
@@ -24,9 +24,9 @@ def folder(runs: Path, row: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def uncut(start_training: Train, smoke_folder: Path) -> tuple[Path, str]:
+def uncut(start_training: Train, runs_folder: Path) -> tuple[Path, str]:
     """Where a sweep of two rows wrote that nothing disturbed, and what it printed."""
-    runs = smoke_folder / "uncut"
+    runs = runs_folder / "uncut"
     return runs, finished(start_training([*TABLE, f"paths.runs={runs}"]))
 
 
@@ -54,9 +54,9 @@ def test_a_sweep_prints_its_table_and_where_it_is(uncut: tuple[Path, str]):
 
 
 def test_a_sweep_that_was_killed_goes_on_where_it_was_and_gives_the_table_of_one_that_was_not(
-    uncut: tuple[Path, str], start_training: Train, smoke_folder: Path
+    uncut: tuple[Path, str], start_training: Train, runs_folder: Path
 ):
-    runs = smoke_folder / "cut"
+    runs = runs_folder / "cut"
     sweep = [*TABLE, f"paths.runs={runs}", "hydra.launcher.n_jobs=1"]
     first, second = (folder(runs, row) for row in ROWS)
     victim = start_training(sweep)
@@ -75,9 +75,9 @@ def test_a_sweep_that_was_killed_goes_on_where_it_was_and_gives_the_table_of_one
 
 
 def test_a_row_that_fails_is_named_with_its_log_beside_the_rows_that_did_not(
-    uncut: tuple[Path, str], start_training: Train, smoke_folder: Path
+    uncut: tuple[Path, str], start_training: Train, runs_folder: Path
 ):
-    runs = smoke_folder / "failing"
+    runs = runs_folder / "failing"
     shutil.copytree(folder(uncut[0], "grpo"), folder(runs, "grpo"))
     broken = folder(runs, "e") / "metrics.csv"
     broken.mkdir(parents=True)  # a folder where a file must be

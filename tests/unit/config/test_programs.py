@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 # Runs a program and writes, last on stderr, whether any heavy package was imported on the way.
 WATCHED = """
 import atexit, runpy, sys

@@ -1,4 +1,4 @@
-"""Runs of the real entry point on a random policy and a handful of videos."""
+"""Fixtures for runs of the real entry point, on a random policy and a handful of videos."""
 
 import os
 import subprocess
@@ -10,31 +10,31 @@ import pytest
 
 from tests.tiny_policy import save_random_policy
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 Train = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture(scope="session")
-def smoke_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("smoke")
+def runs_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
     save_random_policy(folder / "policy")
     return folder
 
 
 @pytest.fixture(scope="session")
-def small_run(smoke_folder: Path) -> list[str]:
+def small_run(runs_folder: Path) -> list[str]:
     """Overrides that make the embedded run small: short answers that a random policy is paid for."""
     return [
-        f"model.path={smoke_folder / 'policy'}",
-        f"paths.runs={smoke_folder / 'runs'}",
-        f"paths.cache={smoke_folder / 'cache'}",
+        f"model.path={runs_folder / 'policy'}",
+        f"paths.runs={runs_folder / 'runs'}",
+        f"paths.cache={runs_folder / 'cache'}",
         "data.train.num_questions=24",
         "data.validation.num_questions=8",
         "data.questions_per_step=4",
         "sampling.num_completions=4",
         "sampling.max_tokens=12",
         "probe=none",
-        "reward.rewards.format={_target_: tests.smoke.reward.ShareOfEvenTokens}",
+        "reward.rewards.format={_target_: tests.even_tokens.ShareOfEvenTokens}",
     ]
 
 
