@@ -1,7 +1,7 @@
 """A group that a step learns from: what was scored of it before the first update, and what the first update fixed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jaxtyping import Float
 from torch import Tensor
@@ -9,7 +9,7 @@ from torch import Tensor
 from ktr.algorithm.importance import Mismatch
 from ktr.algorithm.weighting import TokenWeighting
 from ktr.attribution.views import View
-from ktr.types import Experience, TokenScores, TokenWeights
+from ktr.types import Experience, RolloutGroup, TokenScores, TokenWeights
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class FirstUpdate:
 
 @dataclass
 class ScoredGroup:
-    """``views`` and ``ref_logps_GT`` (None without a KL term) were scored before the first update, without gradient.
+    """``views`` and ``ref_logps_GT`` (None without a KL term) are scored before the first update, without gradient.
 
     ``given_logps_GT`` are the log-probs under the weights that sampled, where those are older than the policy's.
     ``weighting`` is that of this batch, None where weights would multiply zero. ``seed`` is the question's, this step.
@@ -37,12 +37,16 @@ class ScoredGroup:
 
     experience: Experience
     features_NF: Float[Tensor, "N F"]
-    views: Mapping[View, TokenScores]
-    ref_logps_GT: Float[Tensor, "G T"] | None
     given_logps_GT: Float[Tensor, "G T"] | None
-    weighting: TokenWeighting | None
     seed: int
+    views: Mapping[View, TokenScores] = field(default_factory=dict)
+    ref_logps_GT: Float[Tensor, "G T"] | None = None
+    weighting: TokenWeighting | None = None
     first: FirstUpdate | None = None
+
+    @property
+    def group(self) -> RolloutGroup:
+        return self.experience.group
 
     def old_logps(self, factual: TokenScores) -> Float[Tensor, "G T"]:
         """The log-probs under the weights that sampled; ``factual`` are the scores of the first update.

@@ -76,22 +76,23 @@ class Learner:
 
         To be called on all ranks.
         """
-        learned = [i for i, experience in enumerate(experiences) if self.is_learned(experience)]
-        kept, groups = [experiences[i] for i in learned], [experiences[i].group for i in learned]
-        kept_features, kept_seeds = [features[i] for i in learned], [seeds[i] for i in learned]
-        detached = [feature.detach() for feature in kept_features]
+        parts = zip(experiences, features, given_logps, seeds, strict=True)
+        to_learn = [ScoredGroup(*of_group) for of_group in parts if self.is_learned(of_group[0])]
+        groups = [scored.group for scored in to_learn]
+        detached = [scored.features_NF.detach() for scored in to_learn]
         required = [
-            self.weighting.required_views(e.group.question.data_type) if self._needs_weights(e) else () for e in kept
+            self.weighting.required_views(scored.group.question.data_type) if self._needs_weights(scored) else ()
+            for scored in to_learn
         ]
-        views = self.scorer.score_views(self.policy, groups, detached, required, kept_seeds)
+        views = self.scorer.score_views(self.policy, groups, detached, required, [scored.seed for scored in to_learn])
         ref_logps: Sequence[Tensor | None] = [None] * len(groups)
         if self.loss.needs_reference and self.reference is not None:
-            ref_logps = self.reference.logps(self.scorer, groups, kept_features)
-        fitted = self._fitted(groups, detached)
-        weightings = [fitted if self._needs_weights(experience) else None for experience in kept]
-        given = [given_logps[i] for i in learned]
-        parts = zip(kept, kept_features, views, ref_logps, given, weightings, kept_seeds, strict=True)
-        return [ScoredGroup(*group_parts) for group_parts in parts]
+            ref_logps = self.reference.logps(self.scorer, groups, detached)
+        weighting = self._fitted(groups, detached)
+        for scored, of_group, ref_logps_GT in zip(to_learn, views, ref_logps, strict=True):
+            scored.views, scored.ref_logps_GT = of_group, ref_logps_GT
+            scored.weighting = weighting if self._needs_weights(scored) else None
+        return to_learn
 
     def backward(
         self, to_learn: Sequence[ScoredGroup], counts: tuple[int, int], run_backward: Callable[[Tensor], None]
@@ -102,14 +103,14 @@ class Learner:
         later update of a batch the features of a trained tower are encoded anew.
         """
         if self.policy.trains_vision and any(scored.first for scored in to_learn):
-            prompts = [scored.experience.group.prompt for scored in to_learn]
+            prompts = [scored.group.prompt for scored in to_learn]
             for scored, features_NF in zip(to_learn, self.policy.encode_video(prompts), strict=True):
                 scored.features_NF = features_NF
         self.policy.train()
         terms: list[LossTerms] = []
         features = [scored.features_NF for scored in to_learn]
         leaves = cut_graph(features)  # packed rows share the tower's graph
-        groups = [scored.experience.group for scored in to_learn]
+        groups = [scored.group for scored in to_learn]
         for row in self.scorer.split(groups):
             scores = self.scorer.score_pass(
                 self.policy,
@@ -146,7 +147,7 @@ class Learner:
         return counted
 
     def _loss(self, scored: ScoredGroup, scores: TokenScores, counts: tuple[int, int]) -> LossTerms:
-        mask_GT = scored.experience.group.completion_mask_GT.to(scores.logps_GT.device)
+        mask_GT = scored.group.completion_mask_GT.to(scores.logps_GT.device)
         if (first := scored.first) is None:
             first = self._first_update(scored, scores, mask_GT)
             scored.first = replace(first, weights=first.weights.detach())
@@ -163,17 +164,16 @@ class Learner:
 
     def _first_update(self, scored: ScoredGroup, scores: TokenScores, mask_GT: Bool[Tensor, "G T"]) -> FirstUpdate:
         """The weights of a group's tokens, with a gradient if their weighting has one, and how far the engine is."""
-        group = scored.experience.group
         weights = TokenWeights(torch.zeros_like(scores.logps_GT))
         if scored.weighting is not None:
             eos = self.policy.eos_token_id
-            weights = scored.weighting(GroupScores.of(group, scores, scored.views, eos, scored.seed))
-        old_GT, engine_GT = scored.old_logps(scores), group.engine_logps_GT.to(mask_GT.device)
+            weights = scored.weighting(GroupScores.of(scored.group, scores, scored.views, eos, scored.seed))
+        old_GT, engine_GT = scored.old_logps(scores), scored.group.engine_logps_GT.to(mask_GT.device)
         importance_GT = None if self.correction is None else self.correction(old_GT, engine_GT, mask_GT)
         return FirstUpdate(scores.detach(), weights, old_GT, mismatch(old_GT, engine_GT, mask_GT), importance_GT)
 
-    def _needs_weights(self, experience: Experience) -> bool:
-        return experience.has_signal or self.loss.weighs_without_advantage
+    def _needs_weights(self, scored: ScoredGroup) -> bool:
+        return scored.experience.has_signal or self.loss.weighs_without_advantage
 
     @torch.no_grad()
     def _fitted(self, groups: Sequence[RolloutGroup], features: Features) -> TokenWeighting:

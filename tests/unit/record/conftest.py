@@ -110,4 +110,4 @@ def scored_group(experience: Experience, scores: TokenScores, weights: TokenWeig
     """A group after its first update."""
     apart = mismatch(scores.logps_GT, scores.logps_GT, experience.group.completion_mask_GT)
     first = FirstUpdate(scores, weights, scores.logps_GT, apart, None)
-    return ScoredGroup(experience, torch.empty(0, 4), {}, None, None, None, 0, first)
+    return ScoredGroup(experience, torch.empty(0, 4), None, 0, first=first)

@@ -37,7 +37,7 @@ def scored(old_GT: torch.Tensor, engine_GT: torch.Tensor, mask_GT: torch.Tensor)
     scores, weights = TokenScores(old_GT), TokenWeights(mask_GT.float())
     apart = mismatch(old_GT, engine_GT, mask_GT)
     first = FirstUpdate(scores, weights, old_GT, apart, 0.5 * mask_GT.float())
-    return ScoredGroup(MagicMock(Experience), torch.empty(0, 4), {}, None, None, None, 0, first)
+    return ScoredGroup(MagicMock(Experience), torch.empty(0, 4), None, 0, first=first)
 
 
 def on_rank(rank: int, folder: str) -> None:

@@ -14,7 +14,7 @@ from ktr.errors import NonFiniteError
 from ktr.rewards.composite import CompositeReward
 from ktr.types import PromptInputs
 from tests.tiny_policy import random_prompt
-from tests.unit.training.conftest import MakeModule, fit, key_tokens
+from tests.unit.training.conftest import MakeModule, ShareOfWord, fit, key_tokens
 
 
 class Losses(Callback):
@@ -135,6 +135,22 @@ def test_a_group_of_equal_rewards_is_not_scored_and_moves_nothing(make_module: M
     fit(module)
     assert calls == []
     assert all(torch.equal(weight, before[name]) for name, weight in module.policy.named_weights())
+
+
+class EqualForOne:
+    name = "one"
+
+    def __call__(self, group):
+        equal = group.question.id == "q0"
+        return torch.ones(len(group.completions)) if equal else ShareOfWord()(group)
+
+
+def test_the_ratio_is_one_on_policy_whatever_is_left_out(make_module: MakeModule):
+    """A mean over the tokens that were scored: neither a group of equal rewards nor a batch of them pulls it down."""
+    for reward in (EqualForOne(), EqualReward()):
+        trainer = fit(make_module(reward=CompositeReward({"part": reward})), num_steps=1)
+        assert trainer.callback_metrics["loss/ratio_mean"] == 1
+        assert (trainer.callback_metrics["rollout/zero_advantage_fraction"] > 0) and trainer.global_step == 1
 
 
 def test_entropy_alone_asks_for_no_counterfactual_pass(make_module: MakeModule, monkeypatch):

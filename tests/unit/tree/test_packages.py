@@ -1,4 +1,4 @@
-"""The tree is what the import contract says: no package imports one that imports it, and few files stand at the root."""
+"""The tree is what the import contract says: no two packages import each other, and few files stand at the root."""
 
 import tomllib
 from graphlib import TopologicalSorter
