@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).parents[3]
 # Runs a program and writes, last on stderr, whether any heavy package was imported on the way.
 WATCHED = """
 import atexit, runpy, sys
-heavy = ("torch", "lightning", "transformers", "peft", "av", "wandb")
+heavy = ("torch", "lightning", "transformers", "peft", "av", "wandb", "scipy")
 atexit.register(lambda: sys.stderr.write("imported: " + ",".join(m for m in heavy if m in sys.modules) + "\\n"))
 sys.argv = sys.argv[1:]
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

@@ -1,18 +1,24 @@
 """Student's intervals of means and of paired differences against known values."""
 
 from math import sqrt
+from statistics import stdev
 
 import pytest
 
-from ktr.analysis.statistics import mean_interval, paired_difference, t_quantile
+from ktr.analysis.statistics import mean_interval, paired_difference
 
 
 @pytest.mark.parametrize(
     ("df", "t"), [(1, 12.7062), (2, 4.30265), (3, 3.18245), (4, 2.77645), (9, 2.26216), (30, 2.04227), (200, 1.97190)]
 )
-def test_t_has_the_printed_quantiles(df, t):
-    assert t_quantile(df) == pytest.approx(t, abs=1e-5 * max(1, t))
-    assert t_quantile(2, confidence=0.99) == pytest.approx(9.92484, abs=1e-4)
+def test_half_an_interval_is_the_printed_quantile_of_t_in_standard_errors(df: int, t: float):
+    values = [float(value) for value in range(df + 1)]
+    standard_error = stdev(values) / sqrt(df + 1)
+    assert mean_interval(values).half_width == pytest.approx(t * standard_error, rel=1e-5)
+
+
+def test_a_surer_interval_is_wider():
+    assert mean_interval([1.0, 2.0, 6.0], confidence=0.99).half_width == pytest.approx(9.92484 * sqrt(7 / 3), rel=1e-5)
 
 
 def test_the_interval_of_three_values_is_t_times_the_standard_error():
