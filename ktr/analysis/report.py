@@ -1,13 +1,15 @@
 """report.html of a run: one self-contained page, without scripts, built from the files of the run folder alone."""
 
-from importlib.resources import files
+from base64 import b64encode
 from pathlib import Path
 
-from ktr.analysis import report_sections as sections
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
 from ktr.analysis.figures import write_figures
-from ktr.analysis.markup import Markup, element, embedded_image
+from ktr.analysis.filmstrip import write_filmstrips
 from ktr.analysis.run_folder import RunFolder
-from ktr.analysis.shown_completions import shown_completions
+from ktr.analysis.shown_questions import shown_questions
+from ktr.analysis.shown_tokens import legend, shown_tokens
 
 
 def write_report(run_dir: Path) -> Path:
@@ -17,28 +19,25 @@ def write_report(run_dir: Path) -> Path:
     where the folder holds no run.
     """
     run = RunFolder.read(run_dir)
-    images = {name: embedded_image(path, name, class_="figure") for name, path in write_figures(run).items()}
-    body = element(
-        "main",
-        sections.headline(run),
-        sections.accuracy(run, images),
-        sections.training(images),
-        sections.selection(run, images),
-        sections.ground_truth(run, images),
-        shown_completions(run),
-        sections.interventions(run),
-        sections.throughput(run, images),
-        sections.record(run),
+    questions = shown_questions(run)
+    shown = [records for group in questions.values() for records in group]
+    # Any text is escaped where it is shown: a question or an answer may hold what looks like HTML.
+    environment = Environment(
+        loader=PackageLoader("ktr.analysis"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    style = files("ktr.analysis").joinpath("report.css").read_text(encoding="utf-8")
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", f"{run.name}: report"),
-        element("style", Markup(style)),
+    environment.filters |= {"base64": lambda file: b64encode(file.read_bytes()).decode(), "tokens": shown_tokens}
+    page = environment.get_template("report.html").render(
+        run=run,
+        figures=write_figures(run),
+        questions=questions,
+        strips=write_filmstrips(run_dir / "figures", [records[0] for records in shown]),
+        legend=legend(run.signals, any("roles" in record for records in shown for record in records)),
     )
     path = run_dir / "report.html"
-    page = element("html", head, element("body", body), lang="en")
-    path.write_text(f"<!doctype html>\n{page}\n", encoding="utf-8")
+    path.write_text(page, encoding="utf-8")
     return path

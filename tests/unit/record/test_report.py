@@ -7,10 +7,9 @@ import torch
 
 from ktr.analysis import palette
 from ktr.analysis.filmstrip import HEIGHT, filmstrip
-from ktr.analysis.markup import Markup, element
 from ktr.analysis.report import write_report
-from ktr.analysis.shown_completions import choose_questions
-from ktr.analysis.token_html import tokens_html
+from ktr.analysis.shown_questions import choose_questions
+from ktr.analysis.shown_tokens import shown_tokens
 from ktr.errors import MissingData
 from ktr.record.token_records import append_records
 from ktr.report import main
@@ -91,23 +90,19 @@ def test_each_signal_has_its_own_fixed_colour():
     assert palette.tint("#ff8000", 0.5) == "rgba(255,128,0,0.5)"
 
 
-def spans_of(record):
-    return re.findall(r"<span.*?</span>", tokens_html(record), flags=re.DOTALL)
-
-
 def test_a_token_wears_the_colours_of_exactly_the_signals_that_select_it():
-    spans = spans_of(make_records(ALL, 1, with_roles=True)[0])
+    tokens = shown_tokens(make_records(ALL, 1, with_roles=True)[0])
     tints = {signal: palette.tint(color, 0.32) for signal, color in palette.SIGNALS.items()}
-    wearing = [{signal for signal, tint in tints.items() if tint in span} for span in spans]
+    wearing = [{signal for signal, tint in tints.items() if tint in style} for _, style, _ in tokens]
     assert wearing == [{"entropy", "visual"}, set(ALL), set(), {"temporal"}, set(), set(), set()]
 
 
 def test_a_token_is_underlined_by_its_true_role_and_tells_its_scores():
-    spans = spans_of(make_records(ALL, 1, with_roles=True)[0])
-    underlined = [re.search(r"border-bottom:2px solid (#\w+)", span) for span in spans]
+    tokens = shown_tokens(make_records(ALL, 1, with_roles=True)[0])
+    underlined = [re.search(r"border-bottom:2px solid (#\w+)", style) for _, style, _ in tokens]
     expected = ["decision", "order_motion", None, "order_motion", None, "appearance", None]
     assert [match and match.group(1) for match in underlined] == [role and palette.ROLES[role] for role in expected]
-    assert re.search(r"visual 1\.\d{3} · selected", spans[0]) and "truth: order or motion" in spans[1]
+    assert re.search(r"visual 1\.\d{3} · selected", tokens[0][2]) and "truth: order or motion" in tokens[1][2]
 
 
 def test_shown_questions_take_turns_over_categories_with_best_and_worst_answer():
@@ -128,13 +123,6 @@ def test_training_shows_first_what_was_learned_from(make_run):
     append_records(run_dir / "rollouts.jsonl", make_records(ALL, 9, with_roles=False, name="learned"))
     page = write_report(run_dir).read_text()
     assert 0 < page.index("&gt;learned&lt;") < page.index("&gt;a&lt;") and "&gt;c&lt;" not in page
-
-
-def test_strings_are_escaped_and_markup_is_not():
-    assert (
-        element("p", "<&>", Markup("<b>"), ["x", Markup("<i>")], class_='"')
-        == '<p class="&quot;">&lt;&amp;&gt;<b>x<i></p>'
-    )
 
 
 def test_a_filmstrip_puts_the_frames_side_by_side():
