@@ -1,11 +1,12 @@
 """One process at a time writes a run's folder."""
 
-import fcntl
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from ktr.errors import KtrError
 
@@ -24,15 +25,13 @@ def run_lock(run_dir: Path) -> Iterator[None]:
         yield
         return
     run_dir.mkdir(parents=True, exist_ok=True)
-    with (run_dir / ".lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise RunInUse(
-                f"{run_dir} is being written by {file.read().strip()}: wait for it, or give name=…"
-            ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
+    file = run_dir / ".lock"
+    try:
+        # Not the lock of a mere file, which a killed process would leave behind.
+        lock = FileLock(file, blocking=False, fallback_to_soft=False).acquire()
+    except Timeout:
+        holder = file.read_text().strip()
+        raise RunInUse(f"{run_dir} is being written by {holder}: wait for it, or give name=…") from None
+    with lock:
+        file.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
         yield
