@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ktr.analysis.json_object import read_object
 from ktr.analysis.statistics import wilson_interval
 from ktr.errors import MissingData
+from ktr.record.json_file import read_object
 from ktr.record.step_table import read_columns
 from ktr.record.token_records import Record, read_records
 

@@ -14,7 +14,8 @@ from ktr.data.datamodule import QuestionDataModule
 from ktr.evaluation.accuracy import AccuracyMeter, verdict
 from ktr.evaluation.attribution import attribution_records
 from ktr.policy.family import Policy
-from ktr.record.run_record import start_run, write_summary
+from ktr.record.json_file import write_object
+from ktr.record.run_record import start_run
 from ktr.record.token_records import Record, append_records
 from ktr.rollout.engine import RolloutEngine, shared_features
 from ktr.types import Experience
@@ -45,7 +46,7 @@ def run_evaluation(config: DictConfig) -> Path:
         "skips": dict(data.skips.counts),
         "rollout": engine.summary(),
     }
-    return write_summary(run_dir, summary)
+    return write_object(run_dir / "summary.json", summary)
 
 
 def run_attribution(config: DictConfig) -> Path:
@@ -68,7 +69,7 @@ def run_attribution(config: DictConfig) -> Path:
             progress.advance(len(batch), questions=len(batch))
     path = run_dir / "attribution.jsonl"
     append_records(path, records)
-    write_summary(run_dir, {"name": config.name, "attribution": attribution_summary(records)})
+    write_object(run_dir / "summary.json", {"name": config.name, "attribution": attribution_summary(records)})
     return path
 
 

@@ -3,18 +3,19 @@
 The run folder is the only input of a report, so that a folder copied elsewhere tells the whole story.
 """
 
-import json
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+
+from ktr.record.json_file import read_object, write_object, write_whole
 
 PACKAGES = (
     "torch", "torchvision", "transformers", "tokenizers", "lightning", "hydra-core", "omegaconf", "peft", "numpy",
@@ -35,17 +36,15 @@ def start_run(run_dir: Path, config: DictConfig, seed: int, resume: bool = False
     run_dir.mkdir(parents=True, exist_ok=True)
     record = collect_record(seed)
     path = run_dir / "record.json"
-    if resume and path.exists():
-        first = read_json(path)
-        first["resumed"] = [*first.get("resumed", []), record]
-        record = first
+    if resume and (first := read_object(path)) is not None:
+        record = first | {"resumed": [*first.get("resumed", []), record]}
     elif not resume:
         for name in OUTCOMES:
             (run_dir / name).unlink(missing_ok=True)
         for figure in (run_dir / "figures").glob("*.png"):
             figure.unlink()
-    _write_atomically(run_dir / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
-    write_json(path, record)
+    write_whole(run_dir / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+    write_object(path, record)
     return record
 
 
@@ -78,26 +77,6 @@ def git_state(folder: Path) -> dict[str, Any] | None:
         return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))}
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def write_summary(run_dir: Path, summary: Mapping[str, Any]) -> Path:
-    """Write summary.json; a reader sees the old file or the new one, never a part."""
-    return write_json(run_dir / "summary.json", summary)
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> Path:
-    _write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-    return path
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _git(folder: Path, *arguments: str) -> str:

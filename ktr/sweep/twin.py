@@ -7,7 +7,8 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from ktr.config.table_rows import written_settings
-from ktr.record.run_record import git_state, read_json, write_json
+from ktr.record.json_file import read_object, write_object
+from ktr.record.run_record import git_state
 
 # What a report of the row needs. The policy and its checkpoints stay where they were trained.
 _COPIED = ("start.json", "metrics.csv", "timings.csv", "rollouts.jsonl", "skips.jsonl", "attribution.jsonl")
@@ -24,7 +25,7 @@ def find_twin(config: DictConfig) -> Path | None:
     wanted = written_settings(config)
     for summary in sorted(Path(config.paths.runs, "table").glob("*/*/summary.json")):
         folder = summary.parent
-        if not (folder / "policy").exists() or read_json(folder / "record.json")["git"] != state:
+        if not (folder / "policy").exists() or (read_object(folder / "record.json") or {}).get("git") != state:
             continue
         if written_settings(OmegaConf.load(folder / "config.yaml")) == wanted:
             return folder
@@ -43,8 +44,8 @@ def copy_twin(config: DictConfig) -> bool:
         if (twin / name).exists():
             shutil.copyfile(twin / name, run_dir / name)
     (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
-    record = read_json(twin / "record.json") | {"copied_from": os.path.relpath(twin, config.paths.runs)}
-    write_json(run_dir / "record.json", record)
+    origin = {"copied_from": os.path.relpath(twin, config.paths.runs)}
+    write_object(run_dir / "record.json", (read_object(twin / "record.json") or {}) | origin)
     labels = {"name": config.name, "algorithm": config.labels.algorithm}
-    write_json(run_dir / "summary.json", read_json(twin / "summary.json") | labels)
+    write_object(run_dir / "summary.json", (read_object(twin / "summary.json") or {}) | labels)
     return True

@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from ktr.analysis.json_object import read_object, unreadable
 from ktr.config.settings import differences, settings
 from ktr.errors import MissingData
+from ktr.record.json_file import read_object, unreadable
 from ktr.record.step_table import read_columns
 
 

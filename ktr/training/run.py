@@ -15,7 +15,8 @@ from omegaconf import DictConfig
 from ktr.analysis.report import write_report
 from ktr.console.quiet import quiet_libraries
 from ktr.policy.family import Policy
-from ktr.record.run_record import read_json, start_run, write_json, write_summary
+from ktr.record.json_file import read_object, write_object
+from ktr.record.run_record import start_run
 from ktr.record.throughput import Throughput
 from ktr.scoring.reference import Reference
 from ktr.training.checkpoint import TRAINER_STATE, checkpoints
@@ -84,7 +85,7 @@ def run_training(config: DictConfig) -> Path:
         summary["rollout"] = module.engine.summary()
     policy.save(run_dir / "policy", merge_adapters=True)
     summary |= {"wall_seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - started_cpu}
-    write_summary(run_dir, summary)
+    write_object(run_dir / "summary.json", summary)
     write_report(run_dir)
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):  # else the next run of a sweep would go on in this one
@@ -96,12 +97,11 @@ def _accuracy_at_start(
     run_dir: Path, trainer: Trainer, module: PolicyModule, datamodule: LightningDataModule
 ) -> dict[str, Any]:
     """Held-out accuracy before the first update, measured once a run and kept for when it is resumed."""
-    kept = run_dir / _START
-    if kept.exists():
-        return read_json(kept)
+    if (kept := read_object(run_dir / _START)) is not None:
+        return kept
     before = _validate(trainer, module, datamodule)
     if trainer.is_global_zero:
-        write_json(kept, before)
+        write_object(run_dir / _START, before)
     return before
 
 

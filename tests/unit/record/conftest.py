@@ -11,8 +11,9 @@ from ktr.algorithm.importance import mismatch
 from ktr.algorithm.scored_group import FirstUpdate, ScoredGroup
 from ktr.analysis import figures
 from ktr.analysis.attribution_summary import attribution_summary
+from ktr.record.json_file import write_object
 from ktr.record.metrics_csv import MetricsCSV
-from ktr.record.run_record import start_run, write_summary
+from ktr.record.run_record import start_run
 from ktr.record.token_records import append_records, token_records
 from ktr.types import Completion, Experience, PromptInputs, RolloutGroup, TokenScores, TokenWeights, VideoQuestion
 
@@ -100,7 +101,7 @@ def make_run(tmp_path):
             records = make_records(signals, num_steps, with_roles=True, name="q2")
             append_records(run_dir / "attribution.jsonl", records)
             summary["attribution"] |= attribution_summary(records)
-        write_summary(run_dir, summary)
+        write_object(run_dir / "summary.json", summary)
         return run_dir
 
     return make

@@ -7,7 +7,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from ktr.record.run_record import OUTCOMES, collect_record, git_state, read_json, start_run, write_summary
+from ktr.record.json_file import read_object, write_object
+from ktr.record.run_record import OUTCOMES, collect_record, git_state, start_run
 
 CONFIG = OmegaConf.create({"seed": 7, "copy": "${seed}"})
 
@@ -24,7 +25,7 @@ def test_the_record_names_versions_machine_seed_and_command():
 def test_config_is_kept_resolved(tmp_path):
     start_run(tmp_path, CONFIG, seed=7)
     assert OmegaConf.load(tmp_path / "config.yaml") == {"seed": 7, "copy": 7}
-    assert read_json(tmp_path / "record.json")["seed"] == 7
+    assert (read_object(tmp_path / "record.json") or {})["seed"] == 7
 
 
 def test_outside_git_there_is_no_state(tmp_path, monkeypatch):
@@ -66,7 +67,7 @@ def test_a_resumed_run_keeps_them_and_its_first_record(tmp_path):
 
 
 def test_a_summary_that_cannot_be_written_leaves_the_old_one(tmp_path):
-    write_summary(tmp_path, {"accuracy": 0.5})
+    write_object(tmp_path / "summary.json", {"accuracy": 0.5})
     with pytest.raises(TypeError):
-        write_summary(tmp_path, {"accuracy": object()})
-    assert read_json(tmp_path / "summary.json") == {"accuracy": 0.5}
+        write_object(tmp_path / "summary.json", {"accuracy": object()})
+    assert read_object(tmp_path / "summary.json") == {"accuracy": 0.5}

@@ -1,6 +1,8 @@
-"""A JSON file of a run, read with one clear error where it is damaged."""
+"""The JSON files of a run: written whole or not at all, read with one clear error where they are damaged."""
 
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,3 +25,16 @@ def read_object(path: Path) -> dict[str, Any] | None:
 def unreadable(path: Path, reason: str) -> str:
     """What is said of a run's file that cannot be read, with the remedy."""
     return f"{path}: cannot be read ({reason}); remove the run's folder, or run it again"
+
+
+def write_object(path: Path, value: Mapping[str, Any]) -> Path:
+    """Write a JSON file; return its path."""
+    write_whole(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    return path
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file; a reader sees the old one or the new one, never a part."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
