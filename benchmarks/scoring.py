@@ -39,7 +39,7 @@ from ktr.attribution.group_scores import GroupScores
 from ktr.attribution.selection import TopRatio
 from ktr.attribution.signals import EntropySignal, TemporalSignal, VisualSignal
 from ktr.attribution.views import Factual, MaskedVideo, View
-from ktr.policy.qwen2_5_vl import policy as policy_module
+from ktr.policy import family as policy_module
 from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.scoring.scorer import GroupScorer
 from ktr.types import TokenScores

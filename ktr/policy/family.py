@@ -1,4 +1,4 @@
-"""What a family of models is to the rest of ktr: a module with four forwards, and what must be known of its inputs.
+"""What a family of models is to the rest of ktr: a policy with four forwards, and what a family has to say for them.
 
     run_tower    pixels ─► features, one row for each merged visual token
     score_row    packed row, features ─► log-probs and entropies of its targets, a chunk of rows at a time
@@ -6,82 +6,117 @@
     head         hidden rows ─► logits, for what compares whole distributions
 
 Nothing else computes with weights, so that whoever shards them has four methods to gather around; what is pushed,
-saved or counted reads them by name.
+saved or counted reads them by name. A family is a subclass that gives its model's class, the tower, the hidden states
+and the parts that can be frozen; its ids and positions are made by an encoder of its own (``PromptInputs``).
 
 Features are rows of F numbers, and all that a view does to a video it does to rows: permute, zero, leave out. A family
 that feeds more than one vector for a visual token (Qwen3-VL adds some to the hidden states of its first layers) holds
 them side by side, F = D·(1 + layers), and takes them apart itself. ``is_visual`` says which tokens of a prompt the rows
-fill, in order; they may be several blocks, with words between them (Qwen3-VL writes the time before each). Ids and
-positions are made by the family's encoder (``PromptInputs``), and only continued here.
+fill, in order; they may be several blocks, with words between them (Qwen3-VL writes the time before each).
 """
 
+import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
+from peft import LoraConfig, set_peft_model_state_dict
+from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoTokenizer
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 
+from ktr.errors import MissingModel
+from ktr.policy.lora import NamedWeights, lora_layers, merge_into
 from ktr.policy.packed_row import PackedRow
+from ktr.policy.prefix_attention import attention_name
+from ktr.policy.tower_attention import TOWER_SDPA
+from ktr.token_head import token_logps
 from ktr.types import PromptInputs
 
 Grid = tuple[int, int, int]
-
-
-@runtime_checkable
-class KeyValueCache(Protocol):
-    """What ``decode`` writes keys and values into: ``update`` once a layer."""
-
-    def update(
-        self, key: Float[Tensor, "N K S d"], value: Float[Tensor, "N K S d"], layer_idx: int
-    ) -> tuple[Float[Tensor, "N K L d"], Float[Tensor, "N K L d"]]: ...
+_PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 
 
 class Policy(nn.Module, ABC):
-    """A video language model that is trained and asked; see the module for the four forwards.
+    """A model loaded from ``path``, an ordinary model folder, that is trained and asked.
 
-    ``path`` is the model folder that it was loaded from. ``banned_ids`` may not be written: a completion that holds a
-    placeholder could not be scored by any engine. ``black_patch_C`` is a flattened patch of a black frame.
-    ``temporal_patch_size`` frames are a temporal patch, ``merge_area`` patches a visual token.
+    ``freeze`` names the parts that are not trained: vision, merger, language, embeddings, head. ``lora`` holds the
+    arguments of peft's ``LoraConfig``; where it is given only the adapters are trained. ``attention`` is ``sdpa`` or
+    ``flash_attention_2``. Raises ``MissingModel`` where the folder isn't there: nothing is ever fetched.
+
+    ``banned_ids`` may not be written: a completion that holds a placeholder could not be scored by any engine.
+    ``black_patch_C`` is a flattened patch of a black frame. ``temporal_patch_size`` frames are a temporal patch,
+    ``merge_area`` patches a visual token.
     """
 
-    path: Path
-    tokenizer: Any
+    model_class: ClassVar[Any]
     banned_ids: Tensor
     black_patch_C: Tensor
-    temporal_patch_size: int
-    merge_area: int
-    has_adapters: bool
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        dtype: str = "float32",
+        attention: str = "sdpa",
+        freeze: Sequence[str] = (),
+        lora: Mapping[str, Any] | None = None,
+        gradient_checkpointing: bool = False,
+    ):
         super().__init__()
+        self.path = Path(path)
+        if not (self.path / "config.json").is_file():
+            raise MissingModel(
+                f"no model at {self.path}: put a Qwen2.5-VL folder there (config.json, *.safetensors, tokenizer and "
+                "processor files, for instance by `hf download`), or set model.path"
+            )
+        self.model: Any = self._load(self.path, getattr(torch, dtype))
+        self.tokenizer = AutoTokenizer.from_pretrained(self.path)
+        tower_attention = TOWER_SDPA if attention == "sdpa" else attention
+        self.model.set_attn_implementation({"text_config": attention_name(attention), "vision_config": tower_attention})
+        vision = self.model.config.vision_config
+        self.temporal_patch_size = cast(int, vision.temporal_patch_size)
+        self.merge_area = cast(int, vision.spatial_merge_size) ** 2
+        self._freeze(freeze)
+        self.has_adapters = lora is not None
+        if lora is not None:
+            self.model.requires_grad_(False)
+            self.model.add_adapter(LoraConfig(**dict(lora)))
+        if gradient_checkpointing:
+            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        banned = torch.tensor(sorted(_vision_token_ids(self.model.config, self.tokenizer)))
+        self.register_buffer("banned_ids", banned, persistent=False)
+        self.register_buffer("black_patch_C", _black_patch(self.path, vision), persistent=False)
         self._given_features: dict[int, Tensor] = {}
 
-    @property
     @abstractmethod
-    def device(self) -> torch.device: ...
-
-    @property
-    @abstractmethod
-    def dtype(self) -> torch.dtype: ...
-
-    @property
-    @abstractmethod
-    def trains_vision(self) -> bool:
-        """Whether the tower has a parameter that is trained, so that its features change with an update."""
-
-    @abstractmethod
-    def is_visual(self, ids: Int[Tensor, "..."]) -> Bool[Tensor, "..."]:
-        """True on the placeholders that visual features fill."""
+    def parts(self) -> dict[str, list[nn.Module]]:
+        """The modules of each part that can be frozen: vision, merger, language, embeddings, head."""
 
     @abstractmethod
     def run_tower(self, pixels_NC: Float[Tensor, "N C"], grids: Sequence[Grid]) -> Float[Tensor, "M F"]:
         """Features of the patches of one or several videos, one after the other."""
 
     @abstractmethod
+    def hidden_states(
+        self,
+        input_ids_NS: Int[Tensor, "N S"],
+        positions_3NS: Int[Tensor, "3 N S"],
+        features_MF: Float[Tensor, "M F"] | None,
+        visible: Bool[Tensor, "N 1 S L"] | None,
+        **attention: Any,
+    ) -> Float[Tensor, "N S D"]:
+        """Last hidden states, the placeholders filled with ``features_MF`` in order.
+
+        ``visible`` says which of L tokens each token sees, None where ``attention`` does (the layout of a packed row);
+        ``attention`` goes to every layer.
+        """
+
     def score_row(
         self, row: PackedRow, temperature: float, chunk_size: int, entropy: bool
     ) -> tuple[Float[Tensor, " M"], Float[Tensor, " M"] | None, Float[Tensor, "M D"]]:
@@ -90,61 +125,44 @@ class Policy(nn.Module, ABC):
         The distribution is that at ``temperature`` with ``banned_ids`` left out. Logits exist for ``chunk_size`` rows
         at a time (``token_head``).
         """
+        hidden_LD = self.hidden_states(
+            row.input_ids_L[None], row.positions_3L[:, None], row.features_NF, None, use_cache=False, layout=row.layout
+        )[0]
+        hidden_MD, targets_M = hidden_LD[row.predictors_M.to(self.device)], row.targets_M.to(self.device)
+        weight_VD = self.model.lm_head.weight
+        logps_M, entropies_M = token_logps(
+            hidden_MD, weight_VD, targets_M, self.banned_ids, temperature, chunk_size, entropy
+        )
+        return logps_M, entropies_M, hidden_MD
 
-    @abstractmethod
     def decode(
         self,
         input_ids_NS: Int[Tensor, "N S"],
         positions_3NS: Int[Tensor, "3 N S"],
-        visible_N1SL: Bool[Tensor, "N 1 S L"],
-        cache: KeyValueCache,
+        visible: Bool[Tensor, "N 1 S L"],
+        cache: Any,
         features_MF: Float[Tensor, "M F"] | None = None,
     ) -> Float[Tensor, "N V"]:
         """Logits of the next word of each row; the keys and values of its S tokens go into ``cache``.
 
-        ``visible_N1SL`` says which of the L tokens in the cache, these included, each token sees. ``features_MF`` fill
-        the placeholders of all rows, in order.
+        ``cache`` is what transformers' layers ``update``; ``visible`` covers the L tokens in it, these included.
         """
+        hidden_NSD = self.hidden_states(
+            input_ids_NS, positions_3NS, features_MF, visible, use_cache=True, past_key_values=cache
+        )
+        return self.head(hidden_NSD[:, -1])
 
-    @abstractmethod
     def head(self, hidden_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
         """Logits of hidden rows."""
+        return F.linear(hidden_ND, self.model.lm_head.weight)
 
-    @property
-    @abstractmethod
-    def lora_rank(self) -> int:
-        """The largest rank of an adapter; 0 without adapters."""
-
-    @abstractmethod
-    def without_adapters(self) -> AbstractContextManager[None]:
-        """The policy as it was before LoRA: the reference, for free."""
-
-    @abstractmethod
-    def named_weights(self, merge_adapters: bool = True) -> Iterable[tuple[str, Tensor]]:
-        """The weights by their names in the plain model, adapters merged in or left out; what an engine loads."""
-
-    @abstractmethod
-    def load_trained(self, folder: Path) -> None:
-        """Take over the weights that ``save`` wrote to ``folder``. Raises ``MissingModel`` where there are none."""
-
-    @abstractmethod
-    def save(self, folder: Path, merge_adapters: bool = False) -> None:
-        """Write an ordinary model folder: weights as safetensors, config, tokenizer, processor.
-
-        With LoRA it holds the adapters only, or, with ``merge_adapters``, the whole model with them merged in.
-        """
-
-    @abstractmethod
-    def save_adapters(self, folder: Path) -> None:
-        """Write the adapters alone, in peft's layout."""
-
-    @property
-    def eos_token_id(self) -> int:
-        return int(self.tokenizer.eos_token_id)
-
-    def decode_tokens(self, ids: Sequence[int]) -> list[str]:
-        """The text of each token on its own."""
-        return [self.tokenizer.decode([token]) for token in ids]
+    def embed(self, input_ids: Int[Tensor, "..."], vectors_MD: Float[Tensor, "M D"] | None) -> Float[Tensor, "... D"]:
+        """Token embeddings, the placeholders filled with ``vectors_MD`` in order."""
+        input_ids = input_ids.to(self.device)
+        embeddings = self.model.get_input_embeddings()(input_ids)
+        if vectors_MD is None or len(vectors_MD) == 0:
+            return embeddings
+        return embeddings.masked_scatter(self.is_visual(input_ids)[..., None], vectors_MD.to(embeddings.dtype))
 
     def encode_video(self, prompts: Sequence[PromptInputs]) -> list[Float[Tensor, "_ F"]]:
         """Features of each prompt's video: one run of the tower for all of them, with gradient if it is trained."""
@@ -166,3 +184,100 @@ class Policy(nn.Module, ABC):
             yield
         finally:
             self._given_features = {}
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.dtype
+
+    @property
+    def eos_token_id(self) -> int:
+        return int(self.tokenizer.eos_token_id)
+
+    @property
+    def trains_vision(self) -> bool:
+        """Whether the tower has a parameter that is trained, so that its features change with an update."""
+        return any(parameter.requires_grad for parameter in self.model.model.visual.parameters())
+
+    def is_visual(self, ids: Int[Tensor, "..."]) -> Bool[Tensor, "..."]:
+        """True on the placeholders that visual features fill."""
+        return (ids == self.model.config.video_token_id) | (ids == self.model.config.image_token_id)
+
+    def decode_tokens(self, ids: Sequence[int]) -> list[str]:
+        """The text of each token on its own."""
+        return [self.tokenizer.decode([token]) for token in ids]
+
+    @contextmanager
+    def without_adapters(self) -> Iterator[None]:
+        """The policy as it was before LoRA: the reference, for free."""
+        self.model.disable_adapters()
+        try:
+            yield
+        finally:
+            self.model.enable_adapters()
+
+    @property
+    def lora_rank(self) -> int:
+        """The largest rank of an adapter; 0 without adapters."""
+        return max((rank for layer in lora_layers(self.model).values() for rank in layer.r.values()), default=0)
+
+    def named_weights(self, merge_adapters: bool = True) -> NamedWeights:
+        """The weights by their names in the plain model, adapters merged in or left out; what an engine loads."""
+        return NamedWeights(self.model, merge_adapters)
+
+    def load_trained(self, folder: Path) -> None:
+        """Take over the weights that ``save`` wrote to ``folder``. Raises ``MissingModel`` where there are none."""
+        name = "adapter_model.safetensors" if self.has_adapters else "model.safetensors"
+        if not (folder / name).is_file():
+            raise MissingModel(f"no {name} in {folder}: it is not a checkpoint of this run")
+        if self.has_adapters:
+            set_peft_model_state_dict(self.model, load_file(folder / name))
+            return
+        # Through from_pretrained: the names in a model folder are not those of the modules.
+        self.model.load_state_dict(self._load(folder, self.dtype).state_dict())
+
+    def save(self, folder: Path, merge_adapters: bool = False) -> None:
+        """Write an ordinary model folder: weights as safetensors, config, tokenizer, processor.
+
+        With LoRA it holds the adapters only, or, with ``merge_adapters``, the whole model with them merged in.
+        """
+        model = self.model
+        if merge_adapters and self.has_adapters:
+            model = self._load(self.path, self.dtype)
+            merge_into(model, self.model)
+        model.save_pretrained(folder, max_shard_size="100GB")
+        self.tokenizer.save_pretrained(folder)
+        for name in _PROCESSOR_FILES:
+            if (self.path / name).is_file():
+                shutil.copyfile(self.path / name, folder / name)
+
+    def save_adapters(self, folder: Path) -> None:
+        """Write the adapters alone, in peft's layout."""
+        self.model.save_pretrained(folder)
+
+    def _load(self, folder: Path, dtype: torch.dtype) -> Any:
+        return self.model_class.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True)
+
+    def _freeze(self, frozen: Sequence[str]) -> None:
+        parts = self.parts()
+        for part in frozen:
+            if part not in parts:
+                raise ValueError(f"model.freeze: no part {part!r}; choose from {sorted(parts)}")
+            for module in parts[part]:
+                module.requires_grad_(False)
+
+
+def _vision_token_ids(config: Any, tokenizer: Any) -> set[int]:
+    ids = {config.image_token_id, config.video_token_id, config.vision_start_token_id, config.vision_end_token_id}
+    vocabulary = tokenizer.get_vocab()
+    return ids | {vocabulary[word] for word in ("<|vision_pad|>",) if word in vocabulary}
+
+
+def _black_patch(path: Path, vision: Any) -> Float[Tensor, " C"]:
+    """A flattened patch of a black frame, normalised as the folder's processor does."""
+    processor = Qwen2VLImageProcessor.from_pretrained(path)
+    mean, std = torch.tensor(processor.image_mean), torch.tensor(processor.image_std)
+    return (-mean / std).repeat_interleave(vision.temporal_patch_size * vision.patch_size**2)
