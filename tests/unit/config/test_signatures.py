@@ -39,7 +39,7 @@ def package(tmp_path, monkeypatch):
     (tmp_path / "parsed_only" / "inner.py").write_text(
         textwrap.dedent(
             """
-            from dataclasses import dataclass
+            from dataclasses import dataclass, field
             from typing import ClassVar, Literal
 
             Size = Literal["small", "large"]
@@ -60,8 +60,11 @@ def package(tmp_path, monkeypatch):
             @dataclass(frozen=True)
             class Child(Parent):
                 y: float = 0.0
+                derived: int = field(init=False)
 
             def build(a, b=1): ...
+
+            made = build(1)
             """
         )
     )
@@ -83,10 +86,20 @@ def test_an_alias_in_an_annotation_stands_for_its_choices(package: str):
     )
 
 
-@pytest.mark.parametrize("target", ["parsed_only.inner.Nothing", "parsed_only.nowhere.Thing", "no_such_package.Thing"])
-def test_a_target_that_is_not_there_is_a_lookup_error(package: str, target: str):
+@pytest.mark.parametrize("name", ["inner.Nothing", "inner.Base.nothing", "nowhere.Thing", "inner"])
+def test_a_target_that_is_not_there_or_a_module_is_a_lookup_error(package: str, name: str):
     with pytest.raises(LookupError):
+        signature_of(f"{package}.{name}")
+
+
+@pytest.mark.parametrize("target", ["no_such_package.Thing", "no_dot"])
+def test_a_target_of_no_package_is_a_lookup_error(target: str):
+    with pytest.raises(LookupError, match=target.partition(".")[0]):
         signature_of(target)
+
+
+def test_a_name_that_was_given_a_value_has_no_signature(package: str):
+    assert signature_of(f"{package}.inner.made") is None
 
 
 def test_names_to_suggest_are_those_of_the_module(package: str):
