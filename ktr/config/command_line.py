@@ -12,15 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.utils import get_args_parser
+from hydra._internal.utils import get_args_parser  # hydra.main's own parser, which nothing public hands out
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -185,9 +185,19 @@ def _jobs(config_name: str, overrides: list[str], multirun: bool) -> tuple[list[
         if table is not None:
             check_row_is_whole(table.rows, overrides)
         return [overrides], False
-    swept = [f"{key}={value}" for key, value in (composed.hydra.sweeper.params or {}).items()]
-    (batch,) = BasicSweeper.split_arguments(_parse([*swept, *overrides]), None)
+    of_the_experiment = [f"{key}={value}" for key, value in (composed.hydra.sweeper.params or {}).items()]
+    batch = _product(_parse([*of_the_experiment, *overrides]))
     return [row_overrides(table.rows, job) for job in batch] if table is not None else batch, True
+
+
+def _product(overrides: Sequence[Override]) -> list[list[str]]:
+    """The jobs of a sweep, in the order of Hydra's own sweeper; a key given twice has its last values."""
+    choices: dict[str, list[str]] = {}
+    for override in overrides:
+        key, sweeps = override.get_key_element(), override.is_sweep_override()
+        values = override.sweep_string_iterator() if sweeps else [override.get_value_element_as_str()]
+        choices[key] = [f"{key}={value}" for value in values]
+    return [list(job) for job in product(*choices.values())]
 
 
 def _check_choices(config_name: str, overrides: Sequence[Override]) -> None:
@@ -265,9 +275,13 @@ def _hydra() -> Any:
 
 def _parse(overrides: Sequence[str]) -> list[Override]:
     try:
-        return OverridesParser.create().parse_overrides(list(overrides))
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
         raise ConfigError(f"{' '.join(overrides)}: {_first_line(error)}") from error
+    for override in parsed:
+        if override.value_type in (ValueType.INTERVAL_SWEEP, ValueType.GLOB_CHOICE_SWEEP):
+            raise ConfigError(f"{override.input_line}: a sweep names its values, as a,b,c or range(0,3)")
+    return parsed
 
 
 def _compose(config_name: str, overrides: Sequence[str]) -> DictConfig:

@@ -1,6 +1,7 @@
 """Every file of conf/ composes and instantiates, and the compositions are what their names say."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -186,6 +187,17 @@ def test_missing_data_is_named_with_the_way_to_get_it(tmp_path: Path, tiny_model
         MissingData, match=r"data\.train\.annotations=.*260k\.json does not exist\. Get it: hf download"
     ):
         require_paths(config)
+
+
+def test_the_jobs_of_a_sweep_are_in_the_order_of_hydra_s_own_sweeper():
+    jobs = check_command_line("train", ["-m", "--cfg", "job", "seed=0,1", "selection.ratio=0.5,0.3", "seed=range(2,4)"])
+    assert [(job.seed, job.selection.ratio) for job in jobs] == [(2, 0.5), (2, 0.3), (3, 0.5), (3, 0.3)]
+
+
+@pytest.mark.parametrize("sweep", ["seed=interval(0,1)", "attribution=glob(v*)"])
+def test_a_sweep_that_does_not_name_its_values_is_refused(sweep: str):
+    with pytest.raises(ConfigError, match=re.escape(sweep)):
+        check_command_line("train", ["-m", sweep])
 
 
 def test_a_value_that_must_be_given_is_asked_for(monkeypatch: pytest.MonkeyPatch):
