@@ -70,7 +70,7 @@ class VideoRLModule(PolicyModule):
 
     def training_step(self, batch: list[PromptInputs], batch_idx: int) -> dict[str, Any]:
         clock, sampled_for = StepClock(), self.global_step
-        with self.source:
+        with self.source.ahead:  # no generation outlives the step that started it
             rollouts, features, seeds = self.source.take(batch, sampled_for, self._upcoming, clock)
             experiences = self._judge_all(rollouts.groups, features, seeds)
             to_learn = self.learner.prepare(experiences, features, rollouts.old_logps, seeds)
@@ -116,7 +116,7 @@ class VideoRLModule(PolicyModule):
         return self.learner.sampled_logps([self.judge(group) for group in groups], features)
 
     def on_train_end(self) -> None:
-        self.source.close()
+        self.source.ahead.close()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)

@@ -25,7 +25,7 @@ SampledLogps = Callable[[Sequence[RolloutGroup], Features], list[Tensor | None]]
 
 
 class RolloutSource:
-    """The groups of one batch after the other. A context: no generation outlives the step that started it.
+    """The groups of one batch after the other; ``ahead`` is a context in which a step is to be taken.
 
     ``seed``, the number of batches so far and the question fix every draw, on any number of ranks. Completions are at
     most ``updates_per_batch`` updates old for each batch that ``engine`` is ahead; raises ``ConfigError`` where it
@@ -50,7 +50,7 @@ class RolloutSource:
         self.policy, self.engine, self.sampling, self.seed = policy, engine, sampling, seed
         self.num_batches = 0
         self._sampler = GroupSampler(engine, contrast, policy.temporal_patch_size)
-        self._ahead = RolloutsAhead(self._sampler, sampling)
+        self.ahead = RolloutsAhead(self._sampler, sampling)
 
     def take(
         self,
@@ -65,14 +65,14 @@ class RolloutSource:
         older than ``engine.max_staleness`` allows a policy of ``version``.
         """
         seeds = self._seeds(prompts)
-        rollouts = self._ahead.take(prompts)
+        rollouts = self.ahead.take(prompts)
         if rollouts is None:
             rollouts = self._generate(prompts, seeds)
             clock.mark("rollout")
         self._check_staleness(rollouts.groups, version)
         self.num_batches += 1
         if self.engine.overlap and (following := upcoming()) is not None:
-            self._ahead.start(following, self._seeds(following))
+            self.ahead.start(following, self._seeds(following))
         features = self.policy.encode_video(prompts) if rollouts.features is None else rollouts.features
         return rollouts, features, seeds
 
@@ -80,32 +80,22 @@ class RolloutSource:
     def finish_next(self, sampled_logps: SampledLogps, clock: StepClock) -> None:
         """Wait for the upcoming batch's groups, if it was begun, and score them under the weights that sampled."""
         clock.mark("update")
-        groups = self._ahead.join()
+        groups = self.ahead.join()
         if groups is None:
             return
         clock.mark("rollout_wait")
         features = self.policy.encode_video([group.prompt for group in groups])
         old_logps = sampled_logps(groups, features)
-        self._ahead.keep(Rollouts(groups, None if self.policy.trains_vision else features, old_logps))
+        self.ahead.keep(Rollouts(groups, None if self.policy.trains_vision else features, old_logps))
         clock.mark("old_logps")
 
     def state_dict(self) -> dict[str, Any]:
         """Where the source is, and what it has ahead, of all ranks; to be called on all of them."""
-        return {"num_rollout_steps": self.num_batches, "rollouts_ahead": self._ahead.state_dict()}
+        return {"num_rollout_steps": self.num_batches, "rollouts_ahead": self.ahead.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.num_batches = state["num_rollout_steps"]
-        self._ahead.load_state_dict(state.get("rollouts_ahead", []))
-
-    def close(self) -> None:
-        self._ahead.close()
-
-    def __enter__(self) -> "RolloutSource":
-        self._ahead.__enter__()
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self._ahead.__exit__(*exception)
+        self.ahead.load_state_dict(state.get("rollouts_ahead", []))
 
     def _generate(self, prompts: list[PromptInputs], seeds: list[int]) -> Rollouts:
         features = self.policy.encode_video(prompts)  # the tower's only run, with gradient if it is trained

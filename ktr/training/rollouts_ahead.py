@@ -118,42 +118,20 @@ class RolloutsAhead:
 
 
 def _to_entries(rollouts: Rollouts) -> list[dict[str, Any]]:
-    entries = []
-    for group, old_logps in zip(rollouts.groups, rollouts.old_logps, strict=True):
-        entries.append(
-            {
-                "question": group.question.id,
-                "completions": [_to_entry(completion) for completion in group.completions],
-                "contrast": [_to_entry(completion) for completion in group.contrast],
-                "old_logps": None if old_logps is None else old_logps.cpu(),
-            }
-        )
-    return entries
-
-
-def _to_entry(completion: Completion) -> dict[str, Any]:
-    return {
-        "token_ids": completion.token_ids_T,
-        "logps": completion.logps_T,
-        "text": completion.text,
-        "finish_reason": completion.finish_reason,
-        "weights_version": completion.weights_version,
-    }
+    return [
+        {
+            "question": group.question.id,
+            "completions": [dict(vars(completion)) for completion in group.completions],
+            "contrast": [dict(vars(completion)) for completion in group.contrast],
+            "old_logps": None if old_logps_GT is None else old_logps_GT.cpu(),
+        }
+        for group, old_logps_GT in zip(rollouts.groups, rollouts.old_logps, strict=True)
+    ]
 
 
 def _from_entries(entries: Sequence[dict[str, Any]], prompts: Sequence[PromptInputs]) -> Rollouts:
-    groups = [
-        RolloutGroup(
-            prompt,
-            tuple(_from_entry(completion) for completion in entry["completions"]),
-            tuple(_from_entry(completion) for completion in entry.get("contrast", ())),
-        )
-        for entry, prompt in zip(entries, prompts, strict=True)
-    ]
+    groups = []
+    for entry, prompt in zip(entries, prompts, strict=True):
+        own, contrast = (tuple(Completion(**fields) for fields in entry[part]) for part in ("completions", "contrast"))
+        groups.append(RolloutGroup(prompt, own, contrast))
     return Rollouts(groups, None, [entry["old_logps"] for entry in entries])
-
-
-def _from_entry(entry: dict[str, Any]) -> Completion:
-    return Completion(
-        entry["token_ids"], entry["logps"], entry["text"], entry["finish_reason"], entry["weights_version"]
-    )
