@@ -19,6 +19,11 @@ def is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
+def rank_and_size() -> tuple[int, int]:
+    """This process's rank, and how many there are."""
+    return (dist.get_rank(), dist.get_world_size()) if is_distributed() else (0, 1)
+
+
 def sum_over_ranks(tensor: Tensor) -> Tensor:
     """The sum of a small tensor over all ranks; the tensor itself on one rank."""
     if is_distributed():
@@ -46,7 +51,7 @@ def gather_over_ranks(items: list[T]) -> list[T]:
 
 def share_of_rank(items: Sequence[T]) -> list[T]:
     """This rank's part of what ``gather_over_ranks`` returned, on any number of ranks that divides it."""
-    rank, world_size = (dist.get_rank(), dist.get_world_size()) if is_distributed() else (0, 1)
+    rank, world_size = rank_and_size()
     share = len(items) // world_size
     return [*items[rank * share : (rank + 1) * share]]
 

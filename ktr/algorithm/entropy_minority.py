@@ -21,8 +21,6 @@ from torch import Tensor
 
 from ktr.algorithm.weighting import TokenWeighting
 from ktr.attribution.group_scores import GroupScores
-from ktr.attribution.signals import DataType
-from ktr.attribution.views import View
 from ktr.types import TokenWeights
 
 
@@ -35,7 +33,7 @@ class BatchWeighting(TokenWeighting, Protocol):
         ...
 
 
-class BatchEntropy:
+class BatchEntropy(TokenWeighting):
     """Tokens whose entropy is among the top ``ratio`` of the batch count, the others do not."""
 
     def __init__(self, ratio: float = 0.2, threshold: float | None = None) -> None:
@@ -49,9 +47,6 @@ class BatchEntropy:
             return BatchEntropy(self.ratio, -math.inf)
         count = math.ceil(self.ratio * len(entropies_N) - 1e-9)
         return BatchEntropy(self.ratio, entropies_N.topk(count).values[-1].item())
-
-    def required_views(self, data_type: DataType) -> tuple[View, ...]:
-        return ()
 
     def __call__(self, group: GroupScores) -> TokenWeights:
         if self.threshold is None or group.factual.entropies_GT is None:

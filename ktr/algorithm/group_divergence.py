@@ -17,13 +17,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ktr.algorithm.weighting import TokenWeighting
 from ktr.attribution.group_scores import GroupScores
-from ktr.attribution.signals import DataType
-from ktr.attribution.views import View
 from ktr.types import Distributions, TokenWeights
 
 
-class GroupDivergence:
+class GroupDivergence(TokenWeighting):
     """Weights from 1, where completions agree most, to ``alpha``, where they differ most.
 
     ``divergence`` gives k_t from a group's full distributions, which the factual scores must carry.
@@ -31,9 +30,6 @@ class GroupDivergence:
 
     def __init__(self, divergence: Callable[[Distributions], Float[Tensor, " T"]], alpha: float = 1.7) -> None:
         self.divergence, self.alpha = divergence, alpha
-
-    def required_views(self, data_type: DataType) -> tuple[View, ...]:
-        return ()
 
     def __call__(self, group: GroupScores) -> TokenWeights:
         if group.factual.distributions is None:

@@ -26,22 +26,20 @@ from ktr.types import TokenWeights
 class TokenWeighting(Protocol):
     """What the training step asks of a weighting: the views it needs, then the weights of one group."""
 
-    def required_views(self, data_type: DataType) -> tuple[View, ...]: ...
+    def required_views(self, data_type: DataType) -> tuple[View, ...]:
+        return ()
 
     def __call__(self, group: GroupScores) -> TokenWeights: ...
 
 
-class Uniform:
+class Uniform(TokenWeighting):
     """Every completion token counts alike."""
-
-    def required_views(self, data_type: DataType) -> tuple[View, ...]:
-        return ()
 
     def __call__(self, group: GroupScores) -> TokenWeights:
         return TokenWeights(group.completion_mask_GT.to(group.factual.logps_GT.dtype))
 
 
-class KeyTokens:
+class KeyTokens(TokenWeighting):
     """Each token counts as much as the signals say; a signal given as None is off.
 
     ``selection`` turns the scores of one signal into weights. ``combine="max"`` takes the largest over the signals, for

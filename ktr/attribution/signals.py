@@ -40,9 +40,9 @@ class Signal(ABC):
 
     name: ClassVar[str]
 
-    @abstractmethod
     def required_views(self, data_type: DataType) -> tuple[View, ...]:
-        """The counterfactual views that ``scores`` reads for an item of this type."""
+        """The counterfactual views that ``scores`` reads for an item of this type: none, unless a signal says so."""
+        return ()
 
     @abstractmethod
     def scores(self, group: GroupScores) -> Float[Tensor, "G T"]:
@@ -53,9 +53,6 @@ class EntropySignal(Signal):
     """H[i,t], the policy's uncertainty at the token: it finds decisions, and needs no other view."""
 
     name = "entropy"
-
-    def required_views(self, data_type: DataType) -> tuple[View, ...]:
-        return ()
 
     def scores(self, group: GroupScores) -> Float[Tensor, "G T"]:
         if group.factual.entropies_GT is None:
@@ -120,9 +117,6 @@ class RandomSignal(Signal):
     """U[i,t], uniform on (0, 1]: selects ``selection.ratio`` of the tokens at random, the same on any rank."""
 
     name = "random"
-
-    def required_views(self, data_type: DataType) -> tuple[View, ...]:
-        return ()
 
     def scores(self, group: GroupScores) -> Float[Tensor, "G T"]:
         drawn_GT = torch.zeros(group.completion_mask_GT.shape)

@@ -5,10 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch.distributed as dist
-
 from ktr.analysis.statistics import wilson_interval
-from ktr.ranks import is_distributed
+from ktr.ranks import gather_over_ranks
 from ktr.rewards.composite import CompositeReward
 from ktr.rollout.engine import SamplingParams
 from ktr.types import RolloutGroup
@@ -54,12 +52,7 @@ class AccuracyMeter:
 
         Over all ranks. Empties the meter.
         """
-        verdicts = self.verdicts
-        self.verdicts = []
-        if is_distributed():
-            gathered: list[list[Verdict]] = [[] for _ in range(dist.get_world_size())]
-            dist.all_gather_object(gathered, verdicts)
-            verdicts = [verdict for part in gathered for verdict in part]
+        verdicts, self.verdicts = gather_over_ranks(self.verdicts), []
         return summarize(list({verdict.question_id: verdict for verdict in verdicts}.values()))
 
 

@@ -7,13 +7,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from ktr.record.step_output import step_output
-from ktr.record.token_records import DecodeTokens, Record, append_records, drop_records_after, token_records
+from ktr.record.token_records import Record, append_records, drop_records_after, token_records
 
 
 class RolloutLog(Callback):
     """Appends the first ``max_completions`` completions of every ``every_n_steps``-th step, as ``token_records``.
 
-    Reads the step's ``StepOutput``, and token strings from the module's ``decode_tokens(ids) -> list[str]``. A step
+    Reads the step's ``StepOutput``, and token strings from the module's policy. A step
     without rollouts (SFT) leaves nothing. ``step`` counts optimizer updates, so the first step's is 1. In a distributed
     run the file holds the questions of rank 0. A resumed run first drops the lines past its step.
     """
@@ -36,7 +36,7 @@ class RolloutLog(Callback):
         if output is None or trainer.global_step % self.every_n_steps:
             return
         firsts = {id(scored.experience): scored.first for scored in output.to_learn}
-        decode_tokens = cast(DecodeTokens, pl_module.decode_tokens)
+        decode_tokens = cast(Any, pl_module).policy.decode_tokens
         records: list[Record] = []
         for experience in output.experiences:
             if len(records) >= self.max_completions:

@@ -1,18 +1,22 @@
 """Teacher-forced scores of rollout groups under any view: one pass of the language model per packed row."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ktr.attribution.views import View
+from ktr.algorithm.weighting import TokenWeighting
+from ktr.attribution.group_scores import GroupScores
+from ktr.attribution.views import Factual, View
 from ktr.policy.family import Policy
 from ktr.scoring.packing import pack, split_by_tokens, unpack
 from ktr.scoring.views import apply_view
-from ktr.types import Distributions, RolloutGroup, TokenScores
+from ktr.types import Distributions, RolloutGroup, TokenScores, TokenWeights
 
 
+@dataclass
 class GroupScorer:
     """Scores groups with a policy.
 
@@ -20,10 +24,9 @@ class GroupScorer:
     rows of logits exist at a time; a packed row holds up to ``max_tokens_per_pass`` tokens.
     """
 
-    def __init__(self, temperature: float = 1.0, chunk_size: int = 512, max_tokens_per_pass: int = 16384):
-        self.temperature = temperature
-        self.chunk_size = chunk_size
-        self.max_tokens_per_pass = max_tokens_per_pass
+    temperature: float = 1.0
+    chunk_size: int = 512
+    max_tokens_per_pass: int = 16384
 
     def split(self, groups: Sequence[RolloutGroup]) -> list[list[int]]:
         """Indices of the groups that are scored together, each list one pass."""
@@ -102,3 +105,22 @@ class GroupScorer:
             for i, score in zip(seen, under_view, strict=True):
                 scores[i][view] = score
         return scores
+
+    @torch.no_grad()
+    def weigh(
+        self,
+        policy: Policy,
+        groups: Sequence[RolloutGroup],
+        features: Sequence[Float[Tensor, "_ F"]],
+        weighting: TokenWeighting,
+        seeds: Sequence[int],
+    ) -> list[tuple[TokenScores, TokenWeights]]:
+        """Factual scores of each group and the weights that they lead to, outside of an update."""
+        required = [weighting.required_views(group.question.data_type) for group in groups]
+        views = self.score_views(policy, groups, features, required, seeds)
+        factual = self.score(policy, groups, features, Factual(), seeds, entropy=True)
+        parts = zip(groups, factual, views, seeds, strict=True)
+        return [
+            (scores, weighting(GroupScores.of(group, scores, of_group, policy.eos_token_id, seed)))
+            for group, scores, of_group, seed in parts
+        ]

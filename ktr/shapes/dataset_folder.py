@@ -10,6 +10,7 @@ import zlib
 from dataclasses import asdict
 from pathlib import Path
 
+from ktr.console.progress_line import track
 from ktr.data.dataset import QuestionDataset
 from ktr.shapes.example import Mixture, draw_example
 from ktr.shapes.video_file import write_video
@@ -66,7 +67,7 @@ def write_dataset(
     try:
         (partial / "videos").mkdir()
         rows = []
-        for index in range(num_questions):
+        for index in track(range(num_questions), "write videos", num_questions):
             example = draw_example((zlib.crc32(split.encode()), seed, index), world, mixture)
             path = f"./videos/{index:06d}.mp4"
             write_video(example.frames(world), partial / path, world.fps)

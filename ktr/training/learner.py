@@ -5,7 +5,7 @@ backward   the video as it is ─► log-probs, entropies ─► token weights �
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool
@@ -26,6 +26,7 @@ from ktr.training.feature_graph import Features, backward_through_cut, cut_graph
 from ktr.types import Experience, RolloutGroup, TokenScores, TokenWeights
 
 
+@dataclass
 class Learner:
     """Scores and weighs groups of ``policy``'s rollouts and runs their loss backward.
 
@@ -33,19 +34,16 @@ class Learner:
     a group whose weights multiply zero. ``correction`` is the engine's.
     """
 
-    def __init__(
-        self,
-        policy: Policy,
-        scorer: GroupScorer,
-        weighting: TokenWeighting,
-        loss: ClippedSurrogate,
-        reference: Reference | None,
-        correction: ImportanceCorrection | None,
-    ):
-        if loss.needs_reference and reference is None:
+    policy: Policy
+    scorer: GroupScorer
+    weighting: TokenWeighting
+    loss: ClippedSurrogate
+    reference: Reference | None
+    correction: ImportanceCorrection | None
+
+    def __post_init__(self) -> None:
+        if self.loss.needs_reference and self.reference is None:
             raise ValueError("loss.beta > 0 needs a reference policy")
-        self.policy, self.scorer, self.weighting, self.loss = policy, scorer, weighting, loss
-        self.reference, self.correction = reference, correction
 
     def is_learned(self, experience: Experience) -> bool:
         """Whether a group can have a gradient."""
@@ -137,14 +135,11 @@ class Learner:
         """
         features = [feature.detach() for feature in features]
         weighting = self._fitted(groups, features)
-        required = [weighting.required_views(group.question.data_type) for group in groups]
-        views = self.scorer.score_views(self.policy, groups, features, required, seeds)
-        factual = self.scorer.score(self.policy, groups, features, Factual(), [0] * len(groups), entropy=True)
-        counted = []
-        for group, group_views, scores, seed in zip(groups, views, factual, seeds, strict=True):
-            weighed = weighting(GroupScores.of(group, scores, group_views, self.policy.eos_token_id, seed))
-            counted.append(replace(group, num_selected_G=(weighed.weights_GT != 0).sum(1).cpu()))
-        return counted
+        weighed = self.scorer.weigh(self.policy, groups, features, weighting, seeds)
+        return [
+            replace(group, num_selected_G=(weights.weights_GT != 0).sum(1).cpu())
+            for group, (_, weights) in zip(groups, weighed, strict=True)
+        ]
 
     def _loss(self, scored: ScoredGroup, scores: TokenScores, counts: tuple[int, int]) -> LossTerms:
         mask_GT = scored.group.completion_mask_GT.to(scores.logps_GT.device)

@@ -107,7 +107,3 @@ class PolicyModule(LightningModule):
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Nothing to load: the policy was built from the checkpoint's model folder."""
-
-    def decode_tokens(self, ids: Sequence[int]) -> list[str]:
-        """The text of each token on its own, for logs."""
-        return self.policy.decode_tokens(ids)

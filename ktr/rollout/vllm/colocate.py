@@ -25,6 +25,7 @@ from ktr.algorithm.importance import ImportanceCorrection
 from ktr.console.progress_line import ProgressLine
 from ktr.errors import ConfigError, EngineError
 from ktr.policy.family import Policy
+from ktr.ranks import is_distributed
 from ktr.rollout.engine import SamplingParams
 from ktr.rollout.vllm.setup import engine_arguments, engine_environment, quiet_vllm, require_vllm
 from ktr.rollout.vllm.shared_process import alarm, undisturbed
@@ -149,7 +150,7 @@ class VLLMColocateEngine:
         self._engine.engine_core.shutdown()
         self._engine = self._adapter = None
         gc.collect()
-        if not _is_distributed():  # else the trainer's process group is not vLLM's to destroy
+        if not is_distributed():  # else the trainer's process group is not vLLM's to destroy
             cleanup_dist_env_and_memory()
 
     def summary(self) -> dict[str, Any]:
@@ -211,7 +212,7 @@ class VLLMColocateEngine:
 
     def _start(self) -> None:
         # Beside other ranks vLLM needs a process for its own process group; alone it shares the trainer's.
-        own_process = _is_distributed()
+        own_process = is_distributed()
         os.environ.update(
             engine_environment()
             | {
@@ -313,10 +314,6 @@ def _tensors_for(engine: Any, named_tensors: Iterable[tuple[str, Tensor]]) -> It
         return
     with weights_file(named_tensors) as path:
         yield {"path": str(path)}
-
-
-def _is_distributed() -> bool:
-    return torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
 
 
 def _first_line(error: BaseException) -> str:

@@ -28,6 +28,7 @@ from ktr.algorithm.importance import ImportanceCorrection
 from ktr.console.progress_line import ProgressLine
 from ktr.errors import ConfigError
 from ktr.policy.family import Policy
+from ktr.ranks import rank_and_size
 from ktr.rollout.engine import SamplingParams
 from ktr.rollout.servers.pool import Question, ServerPool
 from ktr.rollout.vllm.setup import engine_arguments, engine_environment, quiet_vllm, require_vllm, serve_flags
@@ -219,8 +220,7 @@ class VLLMServerEngine:
 
 def _own_share(total: int, key: str) -> range:
     """This rank's numbers out of ``total``."""
-    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    rank, num_ranks = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if distributed else (0, 1)
+    rank, num_ranks = rank_and_size()
     if total < 1 or total % num_ranks:
         raise ConfigError(f"rollout.{key}: {total} servers for {num_ranks} ranks; use a multiple of the ranks")
     share = total // num_ranks

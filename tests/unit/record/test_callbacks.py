@@ -1,5 +1,6 @@
 """Callbacks observe: they write what a step gave them and move nothing."""
 
+from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import pytest
@@ -58,8 +59,9 @@ class NoisyModule(LightningModule):
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
-    def decode_tokens(self, ids):
-        return decode(ids)
+    @property
+    def policy(self):
+        return SimpleNamespace(decode_tokens=decode)
 
 
 def train(run_dir, callbacks, num_steps=4):
