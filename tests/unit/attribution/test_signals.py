@@ -138,6 +138,12 @@ def test_the_random_signal_is_uniform_zero_off_the_mask_and_needs_no_view(policy
     assert abs(drawn[0].mean() - 0.5) < 0.02 and abs(drawn[0].var() - 1 / 12) < 0.01
 
 
+def test_no_draw_of_the_random_signal_is_zero_which_would_mean_that_it_did_not_act(policy, monkeypatch):
+    group = GroupScores.of(random_group(policy, 0, [4]), token_scores(0, 1, 4), {}, 0, seed=5)
+    monkeypatch.setattr(torch, "rand", lambda length, generator: torch.zeros(length))
+    assert (RandomSignal().scores(group) == 1).all()
+
+
 def test_a_completion_keeps_its_draws_in_any_order_and_another_seed_gives_others(policy):
     completions, order = random_group(policy, 0, [7, 9, 4]), [2, 0, 1]
     permuted = RolloutGroup(completions.prompt, tuple(completions.completions[i] for i in order))

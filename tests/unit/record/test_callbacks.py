@@ -182,6 +182,16 @@ def test_on_a_terminal_the_bar_stays_within_100_columns(tmp_path):
     assert max(len(Console().render_str(part).plain) for part in shown) <= 110  # with its escape codes
 
 
+def test_a_count_inside_another_one_leaves_the_bar_to_it(tmp_path):
+    with (tmp_path / "log").open("w") as file:
+        console = Console(file=file, width=100, force_terminal=True, color_system=None)
+        line = ProgressLine("vllm", 4, console=console, seconds_between_lines=0.0, live=False)
+        line.advance(1, questions=1, tokens=30, detail="3 running")
+    assert (line.num_tokens, line.done) == (30, 1)
+    (shown,) = (tmp_path / "log").read_text().splitlines()
+    assert shown.startswith("vllm 1/4 · ") and shown.endswith("3 running")
+
+
 def test_tracked_items_pass_unchanged():
     assert list(track(range(3), "evaluate", 3)) == [0, 1, 2]
 
