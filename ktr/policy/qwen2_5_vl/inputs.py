@@ -10,8 +10,8 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageP
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
 from ktr.data.prompts import PromptTemplate
-from ktr.data.video import VideoReader
-from ktr.errors import PromptTooLong
+from ktr.data.video import VideoReader, VideoSettings
+from ktr.errors import ConfigError, PromptTooLong
 from ktr.policy.qwen2_5_vl.positions import mrope_positions
 from ktr.types import PromptInputs, VideoQuestion
 
@@ -29,13 +29,11 @@ class PromptEncoder:
         self.template = template
         self.reader = reader
         self.max_prompt_tokens = max_prompt_tokens
-        settings = reader.settings
-        size = {"shortest_edge": settings.min_pixels, "longest_edge": settings.max_pixels}
         self._videos = cast(
             Qwen2VLVideoProcessor,
-            Qwen2VLVideoProcessor.from_pretrained(path, size=size, cap_pixels_per_frame=False),
+            _bounded(Qwen2VLVideoProcessor, path, reader.settings, cap_pixels_per_frame=False),
         )
-        self._images = cast(Qwen2VLImageProcessor, Qwen2VLImageProcessor.from_pretrained(path, size=size))
+        self._images = cast(Qwen2VLImageProcessor, _bounded(Qwen2VLImageProcessor, path, reader.settings))
         self._tokens_per_second = _vision_config(path)["tokens_per_second"]
 
     def encode(self, question: VideoQuestion) -> PromptInputs:
@@ -81,6 +79,23 @@ class PromptEncoder:
         before, after = (self.tokenizer.encode(part, add_special_tokens=False) for part in text.split(token))
         placeholder = self.tokenizer.convert_tokens_to_ids(token)
         return torch.tensor(before + [placeholder] * num_visual + after)
+
+
+def _bounded(kind: Any, path: str | Path, settings: VideoSettings, **options: Any) -> Any:
+    """The processor of a folder with the bounds of ``settings`` in place of the folder's, whatever layout those have.
+
+    ``size``, ``min_pixels`` and ``max_pixels`` of a file each win over a ``size`` that is passed without the others.
+    Raises ``ConfigError`` where another bound is in force all the same.
+    """
+    low, high = settings.min_pixels, settings.max_pixels
+    size = {"shortest_edge": low, "longest_edge": high}
+    processor = kind.from_pretrained(path, size=size, min_pixels=low, max_pixels=high, **options)
+    if (processor.size.shortest_edge, processor.size.longest_edge) != (low, high) or not processor.do_resize:
+        raise ConfigError(
+            f"{path}: its {kind.__name__} resizes to {processor.size} pixels (do_resize={processor.do_resize}), and "
+            f"video.min_pixels={low} video.max_pixels={high} are asked for; correct its preprocessor files"
+        )
+    return processor
 
 
 def _vision_config(path: str | Path) -> dict[str, Any]:
