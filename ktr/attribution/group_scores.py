@@ -1,9 +1,10 @@
 """What signals and weightings look at: the scores of one group's tokens, and which tokens those are."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Bool
 from torch import Tensor
 
@@ -31,7 +32,7 @@ class GroupScores:
         group: RolloutGroup,
         factual: TokenScores,
         views: Mapping[View, TokenScores],
-        eos_token_id: int,
+        eos_token_ids: Sequence[int],
         seed: int,
     ) -> "GroupScores":
         """The scores of ``group``, on their device. ``seed`` is that of the question in this step.
@@ -39,6 +40,8 @@ class GroupScores:
         Another order of the completions, or another place in the batch, gives a completion the same seed.
         """
         mask_GT = group.completion_mask_GT.to(factual.logps_GT.device)
-        eos_GT = mask_GT & (group.completion_ids_GT.to(mask_GT.device) == eos_token_id)
+        ends_GT = torch.isin(group.completion_ids_GT, torch.tensor(eos_token_ids)) & group.completion_mask_GT
         words = [zlib.crc32(completion.token_ids_T.cpu().numpy().tobytes()) for completion in group.completions]
-        return cls(factual, views, mask_GT, eos_GT, tuple((seed ^ word) * 1_000_003 for word in words))
+        return cls(
+            factual, views, mask_GT, ends_GT.to(mask_GT.device), tuple((seed ^ word) * 1_000_003 for word in words)
+        )

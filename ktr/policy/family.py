@@ -19,6 +19,7 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -193,9 +194,15 @@ class Policy(nn.Module, ABC):
     def dtype(self) -> torch.dtype:
         return self.model.dtype
 
-    @property
-    def eos_token_id(self) -> int:
-        return int(self.tokenizer.eos_token_id)
+    @cached_property
+    def eos_token_ids(self) -> tuple[int, ...]:
+        """Every token that ends a completion: the tokenizer's own, which a demonstration ends with, first.
+
+        The folder's generation_config may name more, such as <|endoftext|> beside <|im_end|>.
+        """
+        own, others = int(self.tokenizer.eos_token_id), self.model.generation_config.eos_token_id
+        others = [] if others is None else others if isinstance(others, list) else [others]
+        return tuple(dict.fromkeys([own, *map(int, others)]))
 
     @property
     def trains_vision(self) -> bool:

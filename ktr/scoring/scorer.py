@@ -121,6 +121,6 @@ class GroupScorer:
         factual = self.score(policy, groups, features, Factual(), seeds, entropy=True)
         parts = zip(groups, factual, views, seeds, strict=True)
         return [
-            (scores, weighting(GroupScores.of(group, scores, of_group, policy.eos_token_id, seed)))
+            (scores, weighting(GroupScores.of(group, scores, of_group, policy.eos_token_ids, seed)))
             for group, scores, of_group, seed in parts
         ]

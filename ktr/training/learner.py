@@ -161,7 +161,7 @@ class Learner:
         """The weights of a group's tokens, with a gradient if their weighting has one, and how far the engine is."""
         weights = TokenWeights(torch.zeros_like(scores.logps_GT))
         if scored.weighting is not None:
-            eos = self.policy.eos_token_id
+            eos = self.policy.eos_token_ids
             weights = scored.weighting(GroupScores.of(scored.group, scores, scored.views, eos, scored.seed))
         old_GT, engine_GT = scored.old_logps(scores), scored.group.engine_logps_GT.to(mask_GT.device)
         importance_GT = None if self.correction is None else self.correction(old_GT, engine_GT, mask_GT)

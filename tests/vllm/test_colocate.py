@@ -212,9 +212,21 @@ def test_completions_end_at_eos_or_at_the_limit(engine: VLLMColocateEngine, poli
     for group in engine.generate(prompts, SAMPLING, SEEDS):
         for completion in group.completions:
             ids = completion.token_ids_T.tolist()
-            assert policy.eos_token_id not in ids[:-1]
-            assert (completion.finish_reason == "stop") == (ids[-1] == policy.eos_token_id)
+            assert not set(ids[:-1]) & set(policy.eos_token_ids)
+            assert (completion.finish_reason == "stop") == (ids[-1] in policy.eos_token_ids)
             assert completion.finish_reason == "stop" or len(ids) == SAMPLING.max_tokens
+
+
+def test_every_end_is_an_end(
+    engine: VLLMColocateEngine, policy: QwenVLPolicy, prompts: Any, monkeypatch: pytest.MonkeyPatch
+):
+    words = [c.token_ids_T[1:-1] for group in engine.generate(prompts, SAMPLING, SEEDS) for c in group.completions]
+    ends = (*policy.eos_token_ids, int(torch.cat(words).mode().values))
+    monkeypatch.setitem(policy.__dict__, "eos_token_ids", ends)
+    completions = [c for group in engine.generate(prompts, SAMPLING, SEEDS) for c in group.completions]
+    assert not any(set(c.token_ids_T[:-1].tolist()) & set(ends) for c in completions)
+    last = [int(c.token_ids_T[-1]) for c in completions if c.finish_reason == "stop"]
+    assert last.count(ends[-1]) > 0 and set(last) <= set(ends)
 
 
 def test_other_positions_than_the_models_are_refused(engine: VLLMColocateEngine, prompts: list[PromptInputs]):

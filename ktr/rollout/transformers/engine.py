@@ -63,7 +63,7 @@ class TransformersEngine:
         policy, device = self.policy, self.policy.device
         num_rows, num_prompts = len(prompts) * sampling.num_completions, len(prompts)
         prompt_length = max(prompt.num_tokens for prompt in prompts)
-        ids = torch.full((num_prompts, prompt_length), policy.eos_token_id)
+        ids = torch.full((num_prompts, prompt_length), policy.eos_token_ids[0])
         visible = torch.zeros(num_prompts, prompt_length + sampling.max_tokens, dtype=torch.bool)
         positions = torch.zeros(3, num_prompts, prompt_length, dtype=torch.long)
         for i, prompt in enumerate(prompts):  # left-padded, so that all rows decode at the same column
@@ -90,13 +90,15 @@ class TransformersEngine:
         lengths = torch.full((num_rows,), sampling.max_tokens, device=device)
         rows = torch.arange(num_rows, device=device)  # of the batch, those that still decode
         ended = torch.zeros(num_rows, dtype=torch.bool, device=device)
+        eos_ids = torch.tensor(policy.eos_token_ids, device=device)
         for step in range(sampling.max_tokens):
             distribution = sampled_distribution(logits, policy.banned_ids, sampling.temperature)
             token = draw(distribution, sampling.temperature, sampling.top_p, uniforms[rows, step])
             tokens[rows, step] = token
             logps[rows, step] = distribution.gather(1, token[:, None])[:, 0]
-            lengths[rows[~ended & (token == policy.eos_token_id)]] = step + 1
-            ended = ended | (token == policy.eos_token_id)
+            ends = torch.isin(token, eos_ids)
+            lengths[rows[~ended & ends]] = step + 1
+            ended = ended | ends
             num_live = int((~ended).sum())
             if num_live == 0 or step == sampling.max_tokens - 1:
                 break
@@ -125,7 +127,7 @@ class TransformersEngine:
         completions = []
         for ids, token_logps, length in zip(tokens, logps, lengths, strict=True):
             ids = ids[:length].clone()
-            stopped = int(ids[-1]) == self.policy.eos_token_id
+            stopped = int(ids[-1]) in self.policy.eos_token_ids
             text = self.policy.tokenizer.decode(ids[:-1] if stopped else ids, skip_special_tokens=False)
             reason = "stop" if stopped else "length"
             completions.append(Completion(ids, token_logps[:length].clone(), text, reason, self.version))

@@ -69,8 +69,8 @@ def sampling_fields(sampling: SamplingParams, policy: Policy, seed: int) -> dict
         "seed": seed,
         "logprobs": 0,  # those of the sampled tokens only
         "logit_bias": {int(token): _BAN for token in policy.banned_ids.tolist()},
-        "stop_token_ids": [policy.eos_token_id],
-        "ignore_eos": True,  # the policy's EOS ends a completion, not what some generation_config.json lists besides
+        "stop_token_ids": list(policy.eos_token_ids),
+        "ignore_eos": True,  # what ends a completion is said above, and no other reading of the folder adds to it
         "detokenize": False,
     }
 
@@ -102,7 +102,7 @@ def rollout_group(
             raise EngineError(engine, f"a completion of question {prompt.question.id} has no tokens", remedy)
         if versions != {str(version)}:
             raise EngineError(engine, f"sampled from weights {sorted(versions)}, the policy is at {version}", remedy)
-        stopped = token_ids[-1] == policy.eos_token_id
+        stopped = token_ids[-1] in policy.eos_token_ids
         if not stopped and len(token_ids) < sampling.max_tokens:
             raise EngineError(engine, f"a completion of question {prompt.question.id} was cut off", remedy)
         text = policy.tokenizer.decode(token_ids[:-1] if stopped else token_ids, skip_special_tokens=False)

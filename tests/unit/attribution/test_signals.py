@@ -131,7 +131,9 @@ def test_a_distance_asks_for_no_other_view_and_needs_the_distributions():
 
 
 def test_the_random_signal_is_uniform_zero_off_the_mask_and_needs_no_view(policy):
-    group = GroupScores.of(completions := random_group(policy, 0, [4000, 3]), token_scores(0, 2, 4000), {}, 0, seed=5)
+    group = GroupScores.of(
+        completions := random_group(policy, 0, [4000, 3]), token_scores(0, 2, 4000), {}, (0,), seed=5
+    )
     drawn = RandomSignal().scores(group)
     assert RandomSignal().required_views("video") == ()
     assert not drawn[~completions.completion_mask_GT].any() and (drawn[0] > 0).all() and (drawn[0] <= 1).all()
@@ -139,7 +141,7 @@ def test_the_random_signal_is_uniform_zero_off_the_mask_and_needs_no_view(policy
 
 
 def test_no_draw_of_the_random_signal_is_zero_which_would_mean_that_it_did_not_act(policy, monkeypatch):
-    group = GroupScores.of(random_group(policy, 0, [4]), token_scores(0, 1, 4), {}, 0, seed=5)
+    group = GroupScores.of(random_group(policy, 0, [4]), token_scores(0, 1, 4), {}, (0,), seed=5)
     monkeypatch.setattr(torch, "rand", lambda length, generator: torch.zeros(length))
     assert (RandomSignal().scores(group) == 1).all()
 
@@ -147,7 +149,7 @@ def test_no_draw_of_the_random_signal_is_zero_which_would_mean_that_it_did_not_a
 def test_a_completion_keeps_its_draws_in_any_order_and_another_seed_gives_others(policy):
     completions, order = random_group(policy, 0, [7, 9, 4]), [2, 0, 1]
     permuted = RolloutGroup(completions.prompt, tuple(completions.completions[i] for i in order))
-    draw = lambda of, seed: RandomSignal().scores(GroupScores.of(of, token_scores(0, 3, 9), {}, 0, seed))  # noqa: E731
+    draw = lambda of, seed: RandomSignal().scores(GroupScores.of(of, token_scores(0, 3, 9), {}, (0,), seed))  # noqa: E731
     drawn = draw(completions, 5)
     assert torch.equal(draw(permuted, 5), drawn[order])
     assert not torch.equal(draw(completions, 6), drawn) and not torch.equal(drawn[0, :4], drawn[2, :4])

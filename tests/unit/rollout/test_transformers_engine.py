@@ -1,13 +1,18 @@
 """The engine samples from the policy that the scorer scores, each question as if it were alone."""
 
+import json
+import shutil
+
 import pytest
 import torch
 
+from ktr.attribution.group_scores import GroupScores
 from ktr.attribution.views import Factual
 from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.rollout.engine import SamplingParams
 from ktr.rollout.transformers.engine import TransformersEngine
 from ktr.scoring.scorer import GroupScorer
+from ktr.types import TokenScores
 from tests.tiny_policy import random_prompt
 
 SAMPLING = SamplingParams(num_completions=4, max_tokens=24)
@@ -56,9 +61,31 @@ def test_vision_ids_are_never_sampled_and_nothing_follows_the_end(policy, groups
         for completion in group.completions:
             ids = completion.token_ids_T.tolist()
             assert not banned & set(ids)
-            assert policy.eos_token_id not in ids[:-1]
-            assert (completion.finish_reason == "stop") == (ids[-1] == policy.eos_token_id)
+            assert not set(ids[:-1]) & set(policy.eos_token_ids)
+            assert (completion.finish_reason == "stop") == (ids[-1] in policy.eos_token_ids)
             assert len(ids) <= SAMPLING.max_tokens
+
+
+def test_every_end_of_the_generation_config_is_an_end(policy_folder, tmp_path, prompts, groups):
+    """Such as <|endoftext|> beside <|im_end|>: sampling stops there, and the token is EOS to masks and selections."""
+    words = torch.cat([completion.token_ids_T[1:-1] for group in groups for completion in group.completions])
+    other = int(words.mode().values)
+    folder = shutil.copytree(policy_folder, tmp_path / "two_ends")
+    config = json.loads((folder / "generation_config.json").read_text())
+    ends = {"eos_token_id": [other, config["eos_token_id"]]}
+    (folder / "generation_config.json").write_text(json.dumps(config | ends))
+    policy = QwenVLPolicy(folder).eval()
+    assert policy.eos_token_ids == (config["eos_token_id"], other)
+    ended_by = set()
+    for group in TransformersEngine(policy).generate(prompts, SAMPLING, seeds=range(5)):
+        scores = GroupScores.of(group, TokenScores(group.engine_logps_GT), {}, policy.eos_token_ids, 0)
+        for completion, eos_T in zip(group.completions, scores.eos_GT, strict=True):
+            ids, stopped = completion.token_ids_T.tolist(), completion.finish_reason == "stop"
+            ended_by.add(ids[-1] if stopped else None)
+            assert not set(ids[:-1]) & set(policy.eos_token_ids)
+            assert eos_T.nonzero().flatten().tolist() == [len(ids) - 1] * stopped
+            assert completion.text == policy.tokenizer.decode(ids[: len(ids) - stopped])
+    assert {*policy.eos_token_ids} <= ended_by
 
 
 def test_some_completions_end_early_so_that_dropping_rows_is_exercised(groups):
