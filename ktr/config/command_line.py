@@ -127,7 +127,8 @@ def compose(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
         raise ConfigError(f"{missing} has no value: give {missing}=… on the command line")
     try:
         with open_dict(config):
-            config.name, config.paths.folder = config.name, config.paths.folder
+            config.name = _folder_name(config.name)
+            config.paths.folder = config.paths.folder
             if "labels" in config:
                 config.labels = OmegaConf.to_container(config.labels, resolve=True)
             del config["hydra"]
@@ -137,6 +138,13 @@ def compose(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
     check_nodes(_plain(config), resolved)
     _check_signals(resolved, choices)
     return config
+
+
+def _folder_name(name: Any) -> str:
+    """``name``, if a folder below ``paths.runs`` can have it. Raises ConfigError."""
+    if not name or str(name) in (".", "..") or set(str(name)) & set("/\\\0"):
+        raise ConfigError(f"name={name}: a run's name is that of its folder below paths.runs; give one word, without /")
+    return str(name)
 
 
 def require_paths(config: DictConfig) -> None:

@@ -80,10 +80,10 @@ class QuestionDataset(Dataset[VideoQuestion]):
 def read_rows(annotations: Path) -> list[Any]:
     """The rows of a JSON list, or of a file of JSON lines."""
     try:
-        text = annotations.read_text(encoding="utf-8").strip()
+        text = annotations.read_text(encoding="utf-8-sig").strip()
         if text.startswith("["):
             return json.loads(text)
-        lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+        lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise errors.MissingData(f"{annotations} is not a JSON list: {error}; correct or fetch it again") from None
     rows = []

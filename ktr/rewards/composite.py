@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ktr.attribution.views import ShuffledFrames
-from ktr.errors import ConfigError
+from ktr.errors import ConfigError, NonFiniteError
 from ktr.types import RolloutGroup
 
 
@@ -76,8 +76,16 @@ class CompositeReward:
         return any(getattr(reward, "reads_selection", False) for reward in self.rewards.values())
 
     def __call__(self, group: RolloutGroup) -> tuple[dict[str, Float[Tensor, " G"]], Float[Tensor, " G"]]:
-        """The unweighted parts by name, and their weighted sum ``rewards_G``."""
+        """The unweighted parts by name, and their weighted sum ``rewards_G``.
+
+        Raises NonFiniteError where a part is NaN or infinite: one such value would be the whole group's advantage.
+        """
         parts = {name: reward(group) for name, reward in self.rewards.items()}
+        for name, part_G in parts.items():
+            if not part_G.isfinite().all():
+                raise NonFiniteError(
+                    f"reward {name} of question {group.question.id} is {part_G.tolist()}: a reward must be finite"
+                )
         rewards_G = torch.stack([self.weights[name] * part_G for name, part_G in parts.items()]).sum(dim=0)
         return parts, rewards_G
 

@@ -63,6 +63,11 @@ class VideoRLModule(PolicyModule):
         super().__init__(policy, engine, reward, optimizer, validation_sampling, failure_dir, seed)
         if engine.overlap and reward.reads_selection:
             raise ConfigError("a reward that counts selected tokens (count=selected) needs rollout.overlap=0")
+        if sampling.num_completions < 2:
+            raise ConfigError(
+                f"sampling.num_completions={sampling.num_completions}: an advantage is relative to other completions "
+                "of the question; give 2 at least"
+            )
         self.scorer, self.sampling, self.advantage = scorer, sampling, advantage
         self.updates_per_rollout = updates_per_rollout
         self.source = RolloutSource(policy, engine, sampling, reward.contrast, updates_per_rollout, seed)

@@ -93,3 +93,9 @@ def test_a_finished_folder_is_taken_and_an_unfinished_one_goes_on(
         (tmp_path / path).touch()
     config = compose("train", ["name=run", f"paths.runs={tmp_path}", f"resume={resume}"])
     assert config.paths.run_dir == f"{tmp_path}/{folder}"
+
+
+@pytest.mark.parametrize("given", ["name=", "name=.", "name=..", "name=../x", "name=a/b", "'name=a\\b'"])
+def test_a_name_that_is_no_folder_below_the_runs_is_refused(given: str):
+    with pytest.raises(ConfigError, match="a run's name is that of its folder"):
+        compose("train", [given.strip("'")])

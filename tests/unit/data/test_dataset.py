@@ -142,3 +142,13 @@ def test_a_missing_file_or_folder_is_named_with_the_way_to_get_it(root, tmp_path
 def test_when_no_media_is_there_the_error_says_so_and_how_to_get_it(root):
     with pytest.raises(MissingData, match=r"none of its 2 rows is usable.*gone\.mp4.*Fetch it\."):
         load(root, [ROW | {"path": "gone.mp4"}] * 2, how_to_get="Fetch it.")
+
+
+def test_json_lines_end_at_a_line_feed_only_and_may_start_with_a_byte_order_mark(root: Path):
+    """U+2028 and its like are letters of a string, whatever an editor shows."""
+    problems = ["one\u2028two ?", "three\u0085four ?", "five\x0bsix ?"]
+    file = root.parent / "rows.jsonl"
+    lines = [json.dumps({**ROW, "problem": problem}, ensure_ascii=False) for problem in problems]
+    file.write_text("\ufeff" + "\r\n".join(lines), encoding="utf-8", newline="")
+    escaped = json.dumps(problems[2])[1:-1]
+    assert [question.problem for question in QuestionDataset(file, root).questions] == problems, escaped

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ktr.errors import ConfigError
+from ktr.errors import ConfigError, NonFiniteError
 from ktr.rewards.accuracy import Accuracy
 from ktr.rewards.composite import CompositeReward
 from ktr.rewards.format import Format
@@ -77,3 +77,18 @@ def test_weights_of_unknown_rewards_and_no_rewards_at_all_are_refused():
         CompositeReward({"format": None})
     with pytest.raises(ConfigError, match=r"minimum=5.*maximum=4"):
         Length(Accuracy(), minimum=5, maximum=4)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_reward_that_is_not_finite_is_named_with_its_question(value, make_group):
+    broken = lambda group: torch.tensor([1.0, value])  # noqa: E731
+    composite = CompositeReward({"format": Format(), "broken": broken})
+    with pytest.raises(NonFiniteError, match=r"reward broken of question \S+ is \[1.0, (nan|inf)\]"):
+        composite(make_group("a", "b"))
+
+
+def test_a_negative_weight_is_a_punishment(make_group):
+    _, rewards_G = CompositeReward({"format": Format()}, {"format": -2.0})(
+        make_group("<think>a</think><answer>b</answer>")
+    )
+    assert rewards_G.tolist() == [-2.0]

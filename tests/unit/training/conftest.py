@@ -67,7 +67,7 @@ def make_module(policy_folder: Path, tmp_path: Path) -> MakeModule:
             weighting=weighting or Uniform(),
             loss=ClippedSurrogate(beta=beta),
             optimizer=AdamWCosine(lr=lr, total_steps=10),
-            sampling=SamplingParams(num_completions=4, max_tokens=10),
+            sampling=parts.pop("sampling", None) or SamplingParams(num_completions=4, max_tokens=10),
             validation_sampling={},
             failure_dir=tmp_path / "failure",
             reference=Reference(policy, lambda: QwenVLPolicy(policy_folder)),

@@ -10,8 +10,9 @@ from ktr.algorithm.weighting import KeyTokens, Uniform
 from ktr.attribution.selection import TopRatio
 from ktr.attribution.signals import EntropySignal
 from ktr.attribution.views import Factual
-from ktr.errors import NonFiniteError
+from ktr.errors import ConfigError, NonFiniteError
 from ktr.rewards.composite import CompositeReward
+from ktr.rollout.engine import SamplingParams
 from ktr.types import PromptInputs
 from tests.tiny_policy import random_prompt
 from tests.unit.training.conftest import MakeModule, ShareOfWord, fit, key_tokens
@@ -151,6 +152,11 @@ def test_the_ratio_is_one_on_policy_whatever_is_left_out(make_module: MakeModule
         trainer = fit(make_module(reward=CompositeReward({"part": reward})), num_steps=1)
         assert trainer.callback_metrics["loss/ratio_mean"] == 1
         assert (trainer.callback_metrics["rollout/zero_advantage_fraction"] > 0) and trainer.global_step == 1
+
+
+def test_a_group_of_one_completion_is_refused(make_module: MakeModule):
+    with pytest.raises(ConfigError, match=r"num_completions=1.*give 2"):
+        make_module(sampling=SamplingParams(num_completions=1, max_tokens=10))
 
 
 def test_entropy_alone_asks_for_no_counterfactual_pass(make_module: MakeModule, monkeypatch):
