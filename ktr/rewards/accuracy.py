@@ -59,7 +59,9 @@ class Accuracy:
 
 
 def exact_match(answer: str, truth: str) -> float:
-    return float(answer == truth)
+    """Equality, but for spaces around the commas between several answers: "A, C" is "A,C"."""
+    named, right = ([part.strip() for part in text.split(",")] for text in (answer, truth))
+    return float(named == right)
 
 
 def numerical_match(answer: str, truth: str) -> float:
@@ -88,7 +90,9 @@ def folded_match(answer: str, truth: str) -> float:
 
 
 def fold(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).strip(".,;:!?\"' ")
+    """Case, spaces and outer punctuation aside, but where nothing else is there: "!" is not "?"."""
+    folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return folded.strip(".,;:!?\"' ") or folded
 
 
 def relative_difference(answer: str, truth: str) -> float:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ktr.errors import UnknownProblemType
-from ktr.rewards.accuracy import Accuracy
+from ktr.rewards.accuracy import Accuracy, exact_match, folded_match
 
 
 def tag(answer: str) -> str:
@@ -107,3 +107,11 @@ def test_a_problem_type_without_a_rule_is_a_typed_error(make_group):
     del accuracy.rules["OCR"]
     with pytest.raises(UnknownProblemType, match="OCR"):
         accuracy(make_group("x", problem_type="OCR"))
+
+
+def test_punctuation_alone_is_an_answer_of_its_own():
+    assert folded_match("!", "?") == 0 and folded_match("!", "!") == 1 and folded_match("Red!", "red") == 1
+
+
+def test_spaces_around_the_commas_between_several_answers_do_not_matter():
+    assert exact_match("A, C", "A,C") == 1 and exact_match("A", "A,C") == exact_match("C,A", "A,C") == 0
