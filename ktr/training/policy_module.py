@@ -1,6 +1,7 @@
 """What every training of a policy shares: the optimizer's step, held-out validation, and exact checkpoints."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -57,8 +58,21 @@ class PolicyModule(LightningModule):
                 "or 32-true with model.dtype=bfloat16 to keep weights in bf16"
             )
 
+    @property
+    def updates_per_batch(self) -> int:
+        """Optimizer steps that each batch of questions is worth."""
+        return 1
+
     def configure_optimizers(self) -> Any:
-        optimizer, schedule = self.optimizer_settings.build(self.policy)
+        settings, trainer = self.optimizer_settings, self.trainer
+        if trainer.max_steps < 0 and trainer.max_epochs == -1:
+            raise ConfigError("trainer.max_steps=-1 trainer.max_epochs=-1: a run needs a length; give one of them")
+        if trainer.max_epochs != -1 and settings.total_steps == trainer.max_steps:  # a length in epochs, or in both
+            trainer.fit_loop.setup_data()
+            in_epochs = int(trainer.num_training_batches * (trainer.max_epochs or 1)) * self.updates_per_batch
+            total_steps = in_epochs if trainer.max_steps < 0 else min(in_epochs, trainer.max_steps)
+            settings = replace(settings, total_steps=total_steps)
+        optimizer, schedule = settings.build(self.policy)
         return [optimizer], [schedule]
 
     def on_train_start(self) -> None:

@@ -73,6 +73,10 @@ class VideoRLModule(PolicyModule):
         self.source = RolloutSource(policy, engine, sampling, reward.contrast, updates_per_rollout, seed)
         self.learner = Learner(policy, scorer, weighting, loss, reference, engine.correction)
 
+    @property
+    def updates_per_batch(self) -> int:
+        return self.updates_per_rollout
+
     def training_step(self, batch: list[PromptInputs], batch_idx: int) -> dict[str, Any]:
         clock, sampled_for = StepClock(), self.global_step
         with self.source.ahead:  # no generation outlives the step that started it

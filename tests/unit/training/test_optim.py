@@ -1,12 +1,17 @@
 """The schedule rises, then falls along a cosine; only matrices decay."""
 
+import math
 from itertools import pairwise
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from torch import nn
 
+from ktr.errors import ConfigError
 from ktr.training.optim import AdamWCosine
+from tests.tiny_policy import random_prompt
+from tests.unit.training.conftest import FixedBatches
 
 
 def rates(settings: AdamWCosine, steps: int) -> list[float]:
@@ -50,3 +55,27 @@ def test_a_schedule_goes_on_from_its_state_to_the_bit():
     resumed.load_state_dict(schedule.state_dict())
     assert resumed_optimizer.param_groups[0]["lr"] == whole[5]
     assert torch.tensor(resumed.get_last_lr()[0]) == torch.tensor(whole[5])
+
+
+@pytest.mark.parametrize("updates", [1, 2])
+@pytest.mark.parametrize("max_steps", [-1, 4])
+def test_the_schedule_spans_a_run_whose_length_is_given_in_epochs(make_module, max_steps: int, updates: int):
+    """Two epochs of three batches: the rate falls over all of their updates, or over as many as max_steps allows."""
+    module, seen = make_module(updates_per_rollout=updates), list[float]()
+    module.optimizer_settings = AdamWCosine(lr=1.0, total_steps=max_steps)
+    take_step = module.take_step
+    module.take_step = lambda *args: (metrics := take_step(*args), seen.append(metrics["lr"].item()))[0]
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=2, max_steps=max_steps, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(module, FixedBatches([[random_prompt(module.policy, i)] for i in range(3)]))
+    total = 6 * updates if max_steps < 0 else 4
+    expected = [0.5 * (1 + math.cos(math.pi * step / total)) for step in range(total)]
+    assert seen == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_run_without_a_length_is_refused(make_module):
+    trainer = Trainer(accelerator="cpu", max_epochs=-1, max_steps=-1, logger=False, enable_checkpointing=False)
+    with pytest.raises(ConfigError, match="a run needs a length"):
+        trainer.fit(make_module(), FixedBatches([[]]))
