@@ -69,10 +69,13 @@ def launch(
         logging.getLogger(__name__).debug("the run failed", exc_info=True)
         sys.exit(_report(config_name, error, 1))
     except InstantiationException as error:  # how Hydra hands on what a constructor raises
-        if not isinstance(error.__cause__, KtrError):
+        cause = error.__cause__
+        if isinstance(cause, ValueError):  # a value that a part refuses
+            cause = ConfigError(f"{str(error).rpartition('full_key: ')[2]}: {_first_line(cause)}")
+        if not isinstance(cause, KtrError):
             raise
         logging.getLogger(__name__).debug("the run failed", exc_info=True)
-        sys.exit(_report(config_name, error.__cause__, 1))
+        sys.exit(_report(config_name, cause, 1))
 
 
 def check_command_line(config_name: str, arguments: Sequence[str]) -> list[DictConfig]:

@@ -93,6 +93,26 @@ def test_help_lists_the_groups(tmp_path: Path):
     assert "attribution: e, et, none, " in shown and "weighting: batch_entropy, group_divergence, " in shown
 
 
+REFUSING = """
+import hydra
+from hydra.utils import instantiate
+from ktr.config.command_line import CONF, launch
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="attribute")
+def job(config):
+    instantiate(config.selection)
+
+launch(job, "attribute")
+"""
+
+
+def test_a_value_that_a_part_refuses_is_one_line_with_its_key(tmp_path: Path):
+    command = [sys.executable, "-c", REFUSING, "selection.ratio=0"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=outside_environment(), timeout=120)
+    said = "ktr.attribute: ConfigError: selection: ratio=0: the selected share of the tokens lies in (0, 1]"
+    assert done.returncode == 1 and done.stderr.splitlines()[-1] == said and "Traceback" not in done.stderr
+
+
 JOB = """
 import hydra
 from ktr.config.command_line import CONF, launch
