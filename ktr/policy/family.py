@@ -15,6 +15,7 @@ them side by side, F = D·(1 + layers), and takes them apart itself. ``is_visual
 fill, in order; they may be several blocks, with words between them (Qwen3-VL writes the time before each).
 """
 
+import logging
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,20 +26,28 @@ from typing import Any, ClassVar, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
-from peft import LoraConfig, set_peft_model_state_dict
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoTokenizer
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 
 from ktr.errors import MissingModel
-from ktr.policy.lora import NamedWeights, lora_layers, merge_into
+from ktr.policy.lora import (
+    NamedWeights,
+    adapted_modules,
+    add_adapters,
+    load_adapters,
+    lora_rank,
+    merge_folder,
+    only_merged,
+)
 from ktr.policy.packed_row import PackedRow
 from ktr.policy.prefix_attention import attention_name
 from ktr.policy.tower_attention import TOWER_SDPA
 from ktr.token_head import token_logps
 from ktr.types import PromptInputs
+
+log = logging.getLogger(__name__)
 
 Grid = tuple[int, int, int]
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
@@ -47,9 +56,10 @@ _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "video_
 class Policy(nn.Module, ABC):
     """A model loaded from ``path``, an ordinary model folder, that is trained and asked.
 
-    ``freeze`` names the parts that are not trained: vision, merger, language, embeddings, head. ``lora`` holds the
-    arguments of peft's ``LoraConfig``; where it is given only the adapters are trained. ``attention`` is ``sdpa`` or
-    ``flash_attention_2``. Raises ``MissingModel`` where the folder isn't there: nothing is ever fetched.
+    ``freeze`` names the parts that are not trained: vision, merger, language, embeddings, head. ``adapter`` is a folder
+    of PEFT's whose adapter is merged in: part of the start and the reference. ``lora`` holds the arguments of PEFT's
+    ``LoraConfig`` (see ``ktr.policy.lora``); where it is given only the new adapters are trained. ``attention`` is
+    ``sdpa`` or ``flash_attention_2``. Raises ``MissingModel`` where a folder isn't there: nothing is ever fetched.
 
     ``banned_ids`` may not be written: a completion that holds a placeholder could not be scored by any engine.
     ``black_patch_C`` is a flattened patch of a black frame. ``temporal_patch_size`` frames are a temporal patch,
@@ -66,28 +76,37 @@ class Policy(nn.Module, ABC):
         dtype: str = "float32",
         attention: str = "sdpa",
         freeze: Sequence[str] = (),
+        adapter: str | Path | None = None,
         lora: Mapping[str, Any] | None = None,
         gradient_checkpointing: bool = False,
     ):
         super().__init__()
         self.path = Path(path)
+        if (self.path / "adapter_config.json").is_file() and not (self.path / "config.json").is_file():
+            raise MissingModel(
+                f"model.path={self.path} holds an adapter: set model.adapter to it, and model.path to the model that "
+                "it was trained on"
+            )
         if not (self.path / "config.json").is_file():
             raise MissingModel(
                 f"no model at {self.path}: put a Qwen2.5-VL folder there (config.json, *.safetensors, tokenizer and "
                 "processor files, for instance by `hf download`), or set model.path"
             )
         self.model: Any = self._load(self.path, getattr(torch, dtype))
+        if adapter is not None:
+            merge_folder(self.model, Path(adapter))
         self.tokenizer = AutoTokenizer.from_pretrained(self.path)
         tower_attention = TOWER_SDPA if attention == "sdpa" else attention
         self.model.set_attn_implementation({"text_config": attention_name(attention), "vision_config": tower_attention})
         vision = self.model.config.vision_config
         self.temporal_patch_size = cast(int, vision.temporal_patch_size)
         self.merge_area = cast(int, vision.spatial_merge_size) ** 2
-        self._freeze(freeze)
+        frozen = self._frozen(freeze)
+        for module in frozen:
+            module.requires_grad_(False)
         self.has_adapters = lora is not None
         if lora is not None:
-            self.model.requires_grad_(False)
-            self.model.add_adapter(LoraConfig(**dict(lora)))
+            add_adapters(self.model, lora, frozen)
         if gradient_checkpointing:
             self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         banned = torch.tensor(sorted(_vision_token_ids(self.model.config, self.tokenizer)))
@@ -217,19 +236,35 @@ class Policy(nn.Module, ABC):
         """The text of each token on its own."""
         return [self.tokenizer.decode([token]) for token in ids]
 
+    def switch_off_dropout(self) -> None:
+        """For good: log-probs that are compared, between passes or with an engine's, are those of one policy."""
+        active = [module for module in self.modules() if isinstance(module, nn.Dropout) and module.p > 0]
+        for module in active:
+            module.p = 0.0
+        if active:
+            log.warning("dropout is off: log-probs are compared between passes; it acts in supervised training only")
+
     @contextmanager
     def without_adapters(self) -> Iterator[None]:
         """The policy as it was before LoRA: the reference, for free."""
-        self.model.disable_adapters()
+        adapted = adapted_modules(self.model).values()
+        for module in adapted:
+            module.enable_adapters(False)
         try:
             yield
         finally:
-            self.model.enable_adapters()
+            for module in adapted:  # transformers' own enable_adapters would leave modules_to_save off
+                module.enable_adapters(True)
 
     @property
     def lora_rank(self) -> int:
         """The largest rank of an adapter; 0 without adapters."""
-        return max((rank for layer in lora_layers(self.model).values() for rank in layer.r.values()), default=0)
+        return lora_rank(self.model)
+
+    @property
+    def only_merged(self) -> str | None:
+        """What of the adapters can reach an engine merged only; None where it may load all of them as they are."""
+        return only_merged(self.model)
 
     def named_weights(self, merge_adapters: bool = True) -> NamedWeights:
         """The weights by their names in the plain model, adapters merged in or left out; what an engine loads."""
@@ -237,12 +272,11 @@ class Policy(nn.Module, ABC):
 
     def load_trained(self, folder: Path) -> None:
         """Take over the weights that ``save`` wrote to ``folder``. Raises ``MissingModel`` where there are none."""
-        name = "adapter_model.safetensors" if self.has_adapters else "model.safetensors"
-        if not (folder / name).is_file():
-            raise MissingModel(f"no {name} in {folder}: it is not a checkpoint of this run")
         if self.has_adapters:
-            set_peft_model_state_dict(self.model, load_file(folder / name))
+            load_adapters(self.model, folder)
             return
+        if not (folder / "model.safetensors").is_file():
+            raise MissingModel(f"no model.safetensors in {folder}: it is not a checkpoint of this run")
         # Through from_pretrained: the names in a model folder are not those of the modules.
         self.model.load_state_dict(self._load(folder, self.dtype).state_dict())
 
@@ -254,7 +288,9 @@ class Policy(nn.Module, ABC):
         model = self.model
         if merge_adapters and self.has_adapters:
             model = self._load(self.path, self.dtype)
-            merge_into(model, self.model)
+            weights = model.state_dict()
+            for name, tensor in self.named_weights():
+                weights[name].copy_(tensor)
         model.save_pretrained(folder, max_shard_size="100GB")
         self.tokenizer.save_pretrained(folder)
         for name in _PROCESSOR_FILES:
@@ -268,13 +304,12 @@ class Policy(nn.Module, ABC):
     def _load(self, folder: Path, dtype: torch.dtype) -> Any:
         return self.model_class.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True)
 
-    def _freeze(self, frozen: Sequence[str]) -> None:
+    def _frozen(self, names: Sequence[str]) -> list[nn.Module]:
         parts = self.parts()
-        for part in frozen:
-            if part not in parts:
-                raise ValueError(f"model.freeze: no part {part!r}; choose from {sorted(parts)}")
-            for module in parts[part]:
-                module.requires_grad_(False)
+        for name in names:
+            if name not in parts:
+                raise ValueError(f"model.freeze: no part {name!r}; choose from {sorted(parts)}")
+        return [module for name in names for module in parts[name]]
 
 
 def _vision_token_ids(config: Any, tokenizer: Any) -> set[int]:

@@ -37,8 +37,9 @@ class Reference:
     ) -> list[Float[Tensor, "G T"]]:
         """Factual log-probs of each group's tokens; ``features`` are the policy's."""
         model = self.policy if self.policy.has_adapters else self.frozen
+        trains_vision = self.policy.trains_vision  # without its adapters it would say no
         with self.policy.without_adapters() if self.policy.has_adapters else nullcontext():
-            if self.policy.trains_vision:
+            if trains_vision:
                 features = model.encode_video([group.prompt for group in groups])
             scores = scorer.score(model, groups, features, Factual(), seeds=[0] * len(groups))
         return [score.logps_GT for score in scores]

@@ -68,6 +68,7 @@ class VideoRLModule(PolicyModule):
                 f"sampling.num_completions={sampling.num_completions}: an advantage is relative to other completions "
                 "of the question; give 2 at least"
             )
+        policy.switch_off_dropout()
         self.scorer, self.sampling, self.advantage = scorer, sampling, advantage
         self.updates_per_rollout = updates_per_rollout
         self.source = RolloutSource(policy, engine, sampling, reward.contrast, updates_per_rollout, seed)

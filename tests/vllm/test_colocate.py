@@ -308,15 +308,35 @@ def test_200_pushes_leave_nothing_behind(engine: VLLMColocateEngine, policy: Qwe
     assert not grown
 
 
-@pytest.mark.parametrize("lora", ["merged", "adapters"])
-def test_adapters_reach_the_engine(policy_folder: Path, prompts: list[PromptInputs], lora: str):
+@pytest.mark.parametrize(
+    "lora, options",
+    [
+        ("merged", {}),
+        ("adapters", {}),
+        ("adapters", {"use_rslora": True, "rank_pattern": {"v_proj": 2}, "alpha_pattern": {"q_proj": 3}}),
+        ("merged", {"use_dora": True, "modules_to_save": ["merger"]}),
+        ("merged", {"target_modules": ["patch_embed.proj", "qkv", "q_proj"]}),
+        ("merged", {"target_modules": ["q_proj", "v_proj"], "lora_bias": True}),
+    ],
+    ids=str,
+)
+def test_adapters_reach_the_engine(
+    policy_folder: Path, prompts: list[PromptInputs], lora: str, options: dict[str, Any]
+):
     targets = {"r": 4, "target_modules": ["q_proj", "v_proj", "down_proj"], "init_lora_weights": False}
-    policy = QwenVLPolicy(policy_folder, lora=targets).eval()
+    policy = QwenVLPolicy(policy_folder, lora=targets | options).eval()
     engine = build(policy, lora=lora)
     assert largest_difference(policy, engine.generate(prompts, SAMPLING, SEEDS), SAMPLING) < CLOSE
-    perturb(policy, lambda name: "lora_" in name)
+    trained = {name for name, parameter in policy.model.named_parameters() if parameter.requires_grad}
+    perturb(policy, trained.__contains__)
     engine.load_weights(policy.named_weights(), 1)
     groups = engine.generate(prompts, SAMPLING, SEEDS)
     assert largest_difference(policy, groups, SAMPLING) < CLOSE
     assert {c.weights_version for group in groups for c in group.completions} == {1}
     engine.close()
+
+
+def test_adapters_that_vllm_does_not_load_are_refused(policy_folder: Path):
+    policy = QwenVLPolicy(policy_folder, lora={"target_modules": ["q_proj"], "use_dora": True})
+    with pytest.raises(ConfigError, match=r"with DoRA; set rollout\.lora=merged"):
+        build(policy, lora="adapters")

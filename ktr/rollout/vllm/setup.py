@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ktr.errors import MissingExtra
+from ktr.errors import ConfigError, MissingExtra
 from ktr.policy.family import Policy
 
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # for which vLLM reserves room
@@ -75,6 +75,8 @@ def engine_arguments(
         arguments["kv_cache_memory_bytes"] = int(kv_cache_gib * 2**30)
         arguments["block_size"] = 32  # only whole blocks are shared; vLLM's 128 on CPUs would be all of a short prompt
     if lora_rank > 0:
+        if (what := policy.only_merged) is not None:
+            raise ConfigError(f"rollout.lora=adapters: vLLM doesn't load adapters with {what}; set rollout.lora=merged")
         rank = next((rank for rank in _LORA_RANKS if rank >= lora_rank), lora_rank)
         # Without the last of these vLLM leaves adapters of the vision tower out, and says so in its log only.
         arguments |= {"enable_lora": True, "max_lora_rank": rank, "max_loras": 1, "enable_tower_connector_lora": True}
