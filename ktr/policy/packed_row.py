@@ -30,13 +30,13 @@ class GroupSpan:
 
     @cached_property
     def padded(self) -> tuple[Int[Tensor, " GT"], Int[Tensor, " N"]]:
-        """The row that fills each place of a padded (G, T) batch, and the place in it of each of the N rows.
+        """The completion row (from the first one on) of each place of a padded (G, T) batch, and the place of each of N rows.
 
         Padding repeats a completion's last row, which causal attention hides from every row before it.
         """
         lengths_G1 = torch.tensor(self.lengths)[:, None]
         steps_T = torch.arange(max(self.lengths))
-        starts_G1 = lengths_G1.cumsum(0) - lengths_G1 + self.completions_start
+        starts_G1 = lengths_G1.cumsum(0) - lengths_G1
         rows_GT = starts_G1 + torch.minimum(steps_T, lengths_G1 - 1)
         return rows_GT.flatten(), (steps_T < lengths_G1).flatten().nonzero()[:, 0]
 

@@ -53,22 +53,24 @@ def prefix_sdpa(
         )
     # Under autocast the rotary embedding leaves q and k in fp32, and CausalBias does not take part in autocast.
     query, key = query.to(value.dtype), key.to(value.dtype)
+    # Split and not sliced: behind a slice the backward pass would fill a tensor of the whole row for each group.
+    sizes = [span.stop - span.start for span in layout.spans]
     outputs = []
-    for span in layout.spans:
+    for span, q, k, v in zip(
+        layout.spans, query.split(sizes, 2), key.split(sizes, 2), value.split(sizes, 2), strict=True
+    ):
         if span.num_completions == 1:  # one completion is one causal row
-            rows = slice(span.start, span.stop)
-            q, k, v = query[:, :, rows], key[:, :, rows], value[:, :, rows]
             outputs.append(F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=True))
             continue
-        prompt = slice(span.start, span.completions_start)
-        q_prompt, k_prompt, v_prompt = (x[:, :, prompt] for x in (query, key, value))
+        parts = [span.prompt_length, span.stop - span.completions_start]
+        (q_prompt, q), (k_prompt, k), (v_prompt, v) = (x.split(parts, 2) for x in (q, k, v))
         prompt_out = F.scaled_dot_product_attention(
             q_prompt, k_prompt, v_prompt, is_causal=True, scale=scaling, enable_gqa=True
         )
         rows_GT, places_N = (index.to(query.device, non_blocking=True) for index in span.padded)
         q, k, v = (
             x[0].transpose(0, 1).index_select(0, rows_GT).unflatten(0, (span.num_completions, -1)).transpose(1, 2)
-            for x in (query, key, value)
+            for x in (q, k, v)
         )
         k = torch.cat([k_prompt.expand(span.num_completions, -1, -1, -1), k], dim=2)
         v = torch.cat([v_prompt.expand(span.num_completions, -1, -1, -1), v], dim=2)
