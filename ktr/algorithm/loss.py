@@ -89,37 +89,55 @@ class ClippedSurrogate:
         if self.needs_reference and ref_logps_GT is None:
             raise ValueError(f"beta={self.beta} needs ref_logps_GT: score the reference policy, or set beta=0")
 
-        def on_completion(x_GT: Float[Tensor, "G T"]) -> Float[Tensor, "G T"]:
-            # Before any arithmetic: 0 · inf is NaN, and so would be its gradient.
-            return torch.where(completion_mask_GT, x_GT, 0.0)
-
-        logps_GT = on_completion(logps_GT)
-        weights_GT = on_completion(token_weights_GT)
+        logps_GT = torch.where(completion_mask_GT, logps_GT, 0.0)
+        weights_GT = torch.where(completion_mask_GT, token_weights_GT, 0.0)
         selected_GT = weights_GT != 0
-        advantages_G1 = advantages_G.detach()[:, None]
-
-        ratio_GT = (logps_GT - on_completion(old_logps_GT.detach())).clamp(-20, 20).exp()
-        clipped_GT = ratio_GT.clamp(1 - self.clip_low, 1 + self.clip_high)
-        surrogate_GT = torch.minimum(ratio_GT * advantages_G1, clipped_GT * advantages_G1)
-        if importance_GT is not None:
-            surrogate_GT = on_completion(importance_GT.detach()) * surrogate_GT
+        surrogate_GT, ratio_GT = self.surrogate(logps_GT, old_logps_GT, advantages_G, completion_mask_GT, importance_GT)
         counts = (completion_mask_GT, selected_GT, num_sequences, num_tokens)
         policy_loss = self.reduction(-weights_GT * surrogate_GT, *counts)
 
         loss, kl = policy_loss, torch.zeros_like(policy_loss)
         if self.needs_reference and ref_logps_GT is not None:
-            kl = self._penalty(logps_GT, on_completion(ref_logps_GT.detach()), *counts)
+            ref_logps_GT = torch.where(completion_mask_GT, ref_logps_GT.detach(), 0.0)
+            kl = self._penalty(logps_GT, ref_logps_GT, *counts)
             loss = policy_loss + self.beta * kl
 
-        removed_GT = completion_mask_GT & (clipped_GT * advantages_G1 < ratio_GT * advantages_G1)
         return LossTerms(
             loss=loss,
             policy_loss=policy_loss.detach(),
             kl=kl.detach(),
-            clip_fraction=removed_GT.sum() / num_tokens,
-            ratio_sum=on_completion(ratio_GT.detach()).sum(),
+            clip_fraction=self._removed(ratio_GT, advantages_G, completion_mask_GT).sum() / num_tokens,
+            ratio_sum=torch.where(completion_mask_GT, ratio_GT.detach(), 0.0).sum(),
             num_tokens=completion_mask_GT.sum().to(policy_loss.dtype),
         )
+
+    def surrogate(
+        self,
+        logps_GT: Float[Tensor, "G T"],
+        old_logps_GT: Float[Tensor, "G T"],
+        advantages_G: Float[Tensor, " G"],
+        completion_mask_GT: Bool[Tensor, "G T"],
+        importance_GT: Float[Tensor, "G T"] | None = None,
+    ) -> tuple[Float[Tensor, "G T"], Float[Tensor, "G T"]]:
+        """v · min(ρA, clip(ρ)A) of each token, its loss with weight 1 but for the sign; and ρ."""
+        # Masked before any arithmetic: 0 · inf is NaN, and so would be its gradient.
+        logps_GT = torch.where(completion_mask_GT, logps_GT, 0.0)
+        old_logps_GT = torch.where(completion_mask_GT, old_logps_GT.detach(), 0.0)
+        advantages_G1 = advantages_G.detach()[:, None]
+        ratio_GT = (logps_GT - old_logps_GT).clamp(-20, 20).exp()
+        surrogate_GT = torch.minimum(ratio_GT * advantages_G1, self._clipped(ratio_GT) * advantages_G1)
+        if importance_GT is not None:
+            surrogate_GT = torch.where(completion_mask_GT, importance_GT.detach(), 0.0) * surrogate_GT
+        return surrogate_GT, ratio_GT
+
+    def _clipped(self, ratio_GT: Float[Tensor, "G T"]) -> Float[Tensor, "G T"]:
+        return ratio_GT.clamp(1 - self.clip_low, 1 + self.clip_high)
+
+    def _removed(
+        self, ratio_GT: Float[Tensor, "G T"], advantages_G: Float[Tensor, " G"], mask_GT: Bool[Tensor, "G T"]
+    ) -> Bool[Tensor, "G T"]:
+        advantages_G1 = advantages_G.detach()[:, None]
+        return mask_GT & (self._clipped(ratio_GT) * advantages_G1 < ratio_GT * advantages_G1)
 
     def _penalty(
         self,

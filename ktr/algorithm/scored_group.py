@@ -33,6 +33,7 @@ class ScoredGroup:
 
     ``given_logps_GT`` are the log-probs under the weights that sampled, where those are older than the policy's.
     ``weighting`` is that of this batch, None where weights would multiply zero. ``seed`` is the question's, this step.
+    ``gradient_norms_GT`` are set where they are measured (``training.gradient_alignment``).
     """
 
     experience: Experience
@@ -43,6 +44,7 @@ class ScoredGroup:
     ref_logps_GT: Float[Tensor, "G T"] | None = None
     weighting: TokenWeighting | None = None
     first: FirstUpdate | None = None
+    gradient_norms_GT: Float[Tensor, "G T"] | None = None
 
     @property
     def group(self) -> RolloutGroup:

@@ -1,11 +1,12 @@
-"""What a family of models is to the rest of ktr: a policy with four forwards, and what a family has to say for them.
+"""What a family of models is to the rest of ktr: a policy with five forwards, and what a family has to say for them.
 
     run_tower    pixels ─► features, one row for each merged visual token
     score_row    packed row, features ─► log-probs and entropies of its targets, a chunk of rows at a time
     decode       the next word of each row of a batch, behind a key-value cache ─► logits
     head         hidden rows ─► logits, for what compares whole distributions
+    finish_rows  attended rows of the last layer ─► hidden rows, for what asks how each token acts on its own
 
-Nothing else computes with weights, so that whoever shards them has four methods to gather around; what is pushed,
+Nothing else computes with weights, so that whoever shards them has five methods to gather around; what is pushed,
 saved or counted reads them by name. A family is a subclass that gives its model's class, the tower, the hidden states
 and the parts that can be frozen; its ids and positions are made by an encoder of its own (``PromptInputs``).
 
@@ -136,6 +137,35 @@ class Policy(nn.Module, ABC):
         ``visible`` says which of L tokens each token sees, None where ``attention`` does (the layout of a packed row);
         ``attention`` goes to every layer.
         """
+
+    @property
+    @abstractmethod
+    def decoder_layers(self) -> nn.ModuleList:
+        """The language model's layers; each has an output projection at ``self_attn.o_proj``."""
+
+    @abstractmethod
+    def own_row_parts(self) -> list[nn.Module]:
+        """The modules of the last layer behind its attention: there a token acts through its own row alone."""
+
+    @abstractmethod
+    def finish_rows(self, attended_ND: Float[Tensor, "N _"], residual_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
+        """Last hidden states of rows that attended, ``residual_ND`` beside: ``own_row_parts``, and the final norm."""
+
+    @contextmanager
+    def watching_last_layer(self) -> Iterator[list[Float[Tensor, "L _"]]]:
+        """Filled inside with what ``finish_rows`` takes, of all rows of the one packed row that is scored there."""
+        watched: list[Float[Tensor, "L _"]] = []
+        layer = self.decoder_layers[-1]
+        attended: Any = layer.self_attn
+        handles = [
+            attended.o_proj.register_forward_pre_hook(lambda _, inputs: watched.insert(0, inputs[0][0])),
+            layer.register_forward_pre_hook(lambda _, inputs: watched.append(inputs[0][0])),
+        ]
+        try:
+            yield watched
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def score_row(
         self, row: PackedRow, temperature: float, chunk_size: int, entropy: bool

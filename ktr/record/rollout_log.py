@@ -35,13 +35,16 @@ class RolloutLog(Callback):
         output = step_output(outputs)
         if output is None or trainer.global_step % self.every_n_steps:
             return
-        firsts = {id(scored.experience): scored.first for scored in output.to_learn}
+        learned = {id(scored.experience): scored for scored in output.to_learn}
         decode_tokens = cast(Any, pl_module).policy.decode_tokens
         records: list[Record] = []
         for experience in output.experiences:
             if len(records) >= self.max_completions:
                 break
-            first = firsts.get(id(experience))
+            scored = learned.get(id(experience))
+            first, norms_GT = (None, None) if scored is None else (scored.first, scored.gradient_norms_GT)
             weights, scores = (None, None) if first is None else (first.weights, first.factual)
-            records += token_records(experience, weights, scores, decode_tokens, trainer.global_step)
+            records += token_records(
+                experience, weights, scores, decode_tokens, trainer.global_step, gradient_norms_GT=norms_GT
+            )
         append_records(self.path, records[: self.max_completions])

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from ktr.types import Experience, TokenScores, TokenWeights
@@ -23,13 +23,15 @@ def token_records(
     decode_tokens: DecodeTokens,
     step: int,
     roles: Sequence[Sequence[str]] | None = None,
+    gradient_norms_GT: Float[Tensor, "G T"] | None = None,
 ) -> list[Record]:
     """One record for each of the G completions of a group.
 
     ``token_weights`` and ``scores`` (of the factual view) are None for a group that the step had no need to score.
     ``decode_tokens`` maps token ids to their strings, one each. ``roles`` is the ground truth where it is known: for
-    each completion one of ``ROLES`` for each of its tokens. ``selected`` lists positions, all other lists run over
-    the completion's tokens; numbers keep five significant digits.
+    each completion one of ``ROLES`` for each of its tokens. ``gradient_norms_GT`` are the norms of ∂ log p of tokens,
+    where they were measured. ``selected`` lists positions, all other lists run over the completion's tokens; numbers
+    keep five significant digits.
     """
     group, question = experience.group, experience.group.question
     records = []
@@ -69,6 +71,8 @@ def token_records(
                 name: selected_GT[row].nonzero().flatten().tolist()
                 for name, selected_GT in token_weights.selections.items()
             }
+        if gradient_norms_GT is not None:
+            record["gradient_norms"] = _compact_list(gradient_norms_GT[row])
         if roles is not None:
             record["roles"] = [str(role) for role in roles[index]]
         for name in ("tokens", "roles"):

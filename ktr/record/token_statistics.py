@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ktr.attribution.overlap import selection_statistics
+from ktr.record.log_once import log_once
 from ktr.record.step_output import step_output
 from ktr.types import Experience, TokenWeights
 
@@ -49,4 +50,5 @@ class TokenStatistics(Callback):
             return
         weighed = [(s.experience, s.first.weights) for s in output.to_learn if s.first and s.first.weights.selections]
         metrics = token_statistics([experience for experience, _ in weighed], [weights for _, weights in weighed])
-        pl_module.log_dict(metrics, on_step=True, on_epoch=False)
+        if metrics:
+            log_once(trainer, metrics, trainer.global_step)

@@ -9,9 +9,19 @@ from collections.abc import Sequence
 from ktr.shapes.questions import APPEARANCE_KINDS, LETTERS, candidates
 from ktr.shapes.reasoning import CLOSERS, HERE, LOCATED_KINDS, Role
 from ktr.shapes.world import COLORS, DIRECTIONS, ORDINALS
+from ktr.types import RolloutGroup
 
 DIGITS = candidates("count", "")
 ANSWER_WORDS = frozenset((*COLORS, *DIRECTIONS, *candidates("shape", ""), *DIGITS, *LETTERS))
+
+
+def token_roles(group: RolloutGroup) -> list[list[str]]:
+    """A role for each token of each completion: one word is one token, and EOS depends on nothing."""
+    question, roles = group.question, []
+    for completion in group.completions:
+        labels = label_words(completion.text, question.category, question.extra["target"], question.options)
+        roles.append([str(role) for role in labels] + ["nothing"] * (len(completion.token_ids_T) - len(labels)))
+    return roles
 
 
 def label_words(text: str, kind: str, target: str, options: Sequence[str] = ()) -> list[Role]:

@@ -11,11 +11,11 @@ from ktr.analysis.attribution_summary import attribution_summary
 from ktr.attribution.selection import TopRatio
 from ktr.attribution.signals import EntropySignal, Signal, TemporalSignal, VisualSignal
 from ktr.evaluation.accuracy import Verdict, summarize, verdict
-from ktr.evaluation.attribution import attribution_records
+from ktr.evaluation.attribution import LabelTokens, attribution_records
 from ktr.evaluation.interventions import BlackVideo, DirectAnswer, Intervention, NoIntervention, ShuffledPatches
 from ktr.record.token_records import Record, append_records
 from ktr.rollout.engine import SamplingParams
-from ktr.shapes.ground_truth import label_words
+from ktr.shapes.ground_truth import token_roles
 from ktr.shapes.questions import APPEARANCE_KINDS, COMPOSED_KINDS, KINDS, TEMPORAL_KINDS, chance
 from ktr.training.rl_module import VideoRLModule
 from ktr.types import PromptInputs, RolloutGroup
@@ -37,14 +37,23 @@ class WorldProbe:
     """Runs after training, on the embedded world only, where the generator knows what every word depends on.
 
     ``num_questions`` held-out questions are answered ``num_completions`` times and scored; the temporal signal is
-    measured on one shuffle, its specificity on the mean of ``num_shuffles``. The interventions run greedily on all.
+    measured on one shuffle, its specificity on the mean of ``num_shuffles``. ``roles`` are the truth about tokens. The
+    interventions run greedily on all.
     """
 
-    def __init__(self, num_questions: int = 96, num_completions: int = 4, num_shuffles: int = 4, seed: int = 0):
+    def __init__(
+        self,
+        num_questions: int = 96,
+        num_completions: int = 4,
+        num_shuffles: int = 4,
+        seed: int = 0,
+        roles: LabelTokens = token_roles,
+    ):
         self.num_questions = num_questions
         self.num_completions = num_completions
         self.num_shuffles = num_shuffles
         self.seed = seed
+        self.roles = roles
         self.signals: dict[str, Signal] = {
             "entropy": EntropySignal(),
             "visual": VisualSignal(),
@@ -104,24 +113,11 @@ class WorldProbe:
         seeds = [self._seed(group.prompt) for group in groups]
         weighting = KeyTokens(signals, TopRatio())
         return attribution_records(
-            module.policy, module.scorer, weighting, experiences, seeds, module.global_step, label=_roles
+            module.policy, module.scorer, weighting, experiences, seeds, module.global_step, label=self.roles
         )
 
     def _seed(self, prompt: PromptInputs) -> int:
         return prompt.question.seed("probe", self.seed)
-
-
-def _roles(group: RolloutGroup) -> list[list[str]]:
-    """A role for each token: one word is one token, and EOS depends on nothing."""
-    roles = []
-    for completion in group.completions:
-        question = group.question
-        labels = [
-            str(role)
-            for role in label_words(completion.text, question.category, question.extra["target"], question.options)
-        ]
-        roles.append(labels + ["nothing"] * (len(completion.token_ids_T) - len(labels)))
-    return roles
 
 
 def _accuracy(verdicts: list[Verdict], kinds: tuple[str, ...]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ktr.algorithm.advantage import GroupAdvantage
 from ktr.algorithm.loss import ClippedSurrogate
+from ktr.algorithm.scored_group import ScoredGroup
 from ktr.algorithm.weighting import TokenWeighting
 from ktr.data.loaders import TrainLoader
 from ktr.errors import ConfigError
@@ -71,6 +72,8 @@ class VideoRLModule(PolicyModule):
         policy.switch_off_dropout()
         self.scorer, self.sampling, self.advantage = scorer, sampling, advantage
         self.updates_per_rollout = updates_per_rollout
+        # What the present step learns from, and its global counts: for callbacks that look before the optimizer acts.
+        self.learning: tuple[list[ScoredGroup], tuple[int, int]] = ([], (0, 0))
         self.source = RolloutSource(policy, engine, sampling, reward.contrast, updates_per_rollout, seed)
         self.learner = Learner(policy, scorer, weighting, loss, reference, engine.correction)
 
@@ -85,6 +88,7 @@ class VideoRLModule(PolicyModule):
             experiences = self._judge_all(rollouts.groups, features, seeds)
             to_learn = self.learner.prepare(experiences, features, rollouts.old_logps, seeds)
             counts = global_counts(experiences, self.device)
+            self.learning = to_learn, counts
             clock.mark("views")
 
             metrics: dict[str, Tensor] = {}

@@ -45,3 +45,16 @@ class QwenVLPolicy(Policy):
             attention_mask={"full_attention": visible},
             **attention,
         ).last_hidden_state
+
+    @property
+    def decoder_layers(self) -> nn.ModuleList:
+        return self.model.model.language_model.layers
+
+    def own_row_parts(self) -> list[nn.Module]:
+        layer: Any = self.decoder_layers[-1]
+        return [layer.self_attn.o_proj, layer.post_attention_layernorm, layer.mlp]
+
+    def finish_rows(self, attended_ND: Float[Tensor, "N _"], residual_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
+        project, norm, mlp = self.own_row_parts()
+        hidden_ND = residual_ND + project(attended_ND)
+        return self.model.model.language_model.norm(hidden_ND + mlp(norm(hidden_ND)))

@@ -1,4 +1,4 @@
-"""Nothing computes with the policy's weights outside its four forwards, where whoever shards them can gather them."""
+"""Nothing computes with the policy's weights outside its five forwards, where whoever shards them can gather them."""
 
 from typing import Any
 
@@ -13,12 +13,14 @@ from ktr.attribution.selection import TopRatio
 from ktr.attribution.signals import EntropySignal, TemporalSignal, VisualSignal
 from ktr.policy.family import Policy
 from ktr.scoring.group_divergence import PositionDivergence
+from ktr.training.gradient_alignment import GradientAlignment
 from ktr.training.learner import global_counts
 from ktr.training.step_metrics import StepClock
 from tests.tiny_policy import random_prompt
 from tests.unit.training.conftest import MakeModule
 
-FORWARDS = ("run_tower", "score_row", "decode", "head")
+NO_READS = ("__get__", "__set__", "requires_grad_", "zeros_like", "grad")  # attributes, shapes, and the graph's ends
+FORWARDS = ("run_tower", "score_row", "decode", "head", "finish_rows")
 SIGNALS = {
     "entropy": EntropySignal(),
     "visual": VisualSignal("blank_frames", distance="js"),
@@ -48,7 +50,7 @@ class WeightReads(TorchFunctionMode):
         return run
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        reads = func.__name__ not in ("__get__", "__set__") and not self.running
+        reads = func.__name__ not in NO_READS and not self.running
         if reads and any(id(leaf) in self.parameters for leaf in tree_leaves((args, kwargs))):
             self.outside.add(func.__name__)
         return func(*args, **(kwargs or {}))
@@ -57,7 +59,7 @@ class WeightReads(TorchFunctionMode):
 @pytest.mark.parametrize(
     "weighting", [KeyTokens(SIGNALS, TopRatio()), GroupDivergence(PositionDivergence(detach=False))]
 )
-def test_weights_are_read_inside_the_four_forwards_alone(
+def test_weights_are_read_inside_the_five_forwards_alone(
     make_module: MakeModule, weighting: TokenWeighting, monkeypatch: pytest.MonkeyPatch
 ):
     module = make_module(weighting, beta=0.1)
@@ -68,5 +70,7 @@ def test_weights_are_read_inside_the_four_forwards_alone(
         to_learn = module.learner.prepare(experiences, features, rollouts.old_logps, seeds)
         counts = global_counts(experiences, torch.device("cpu"))
         module.learner.backward(to_learn, counts, lambda loss: loss.backward())
+        module.learning = to_learn, counts
+        GradientAlignment().measure(module)
     assert reads.outside == set() and reads.called == set(FORWARDS)
     assert all(parameter.grad is not None for parameter in module.policy.model.lm_head.parameters())
