@@ -30,7 +30,7 @@ class GroupSpan:
 
     @cached_property
     def padded(self) -> tuple[Int[Tensor, " GT"], Int[Tensor, " N"]]:
-        """The completion row (from the first one on) of each place of a padded (G, T) batch, and the place of each of N rows.
+        """The completion row of each place of a padded (G, T) batch, and the place in it of each of the N rows.
 
         Padding repeats a completion's last row, which causal attention hides from every row before it.
         """

@@ -9,6 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ktr.record.metrics import metric
+from ktr.record.step_table import read_columns
 from ktr.training.checkpoint import checkpoints
 from tests.small_run import Train, finished
 
@@ -36,6 +38,8 @@ def test_a_run_leaves_its_record(whole_run: Path):
         for way in ("greedy", "sampled"):
             assert {"accuracy", "n", "low", "high"} <= set(summary[when][way])
     assert summary["tokens_per_second"] > 0 and summary["wall_seconds"] > 0
+    logged = [name for file in ("metrics.csv", "timings.csv") for name in read_columns(whole_run / file)]
+    assert "grad/norm/selected" in logged and not [name for name in logged if metric(name) is None]
 
 
 @pytest.mark.xdist_group("whole_run")
@@ -70,3 +74,8 @@ def test_two_ranks_give_the_gradient_of_one(start_training: Train, runs_folder: 
     scale = max(gradient.abs().max() for gradient in one.values())
     for name, gradient in one.items():
         assert (gradient - two[name]).abs().max() <= 1e-6 * scale, name
+    measured, beside = (read_columns(runs_folder / "runs" / trainer / "metrics.csv") for trainer in paths)
+    parts = [name for name in measured if name.startswith("grad/") and name != "grad/parts_error"]
+    assert len(parts) > 12 and measured.keys() == beside.keys()
+    for name in [*parts, "loss/variance"]:
+        assert beside[name] == ([1], pytest.approx(measured[name][1], rel=1e-4, abs=1e-6)), name
