@@ -12,6 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from ktr.config.command_line import CONF, launch
+from ktr.config.resumption import check_resumption
 from ktr.config.run_names import FOLDER_OF_RANK_0
 from ktr.errors import KtrError
 from ktr.sweep.fresh_process import run_apart
@@ -25,6 +26,7 @@ from ktr.sweep.twin import copy_twin
 def train(config: DictConfig) -> None:
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         return run_apart(config)
+    changed = check_resumption(config)
     OmegaConf.resolve(config)
     _one_thread(config)
     os.environ[FOLDER_OF_RANK_0] = config.paths.folder
@@ -34,7 +36,7 @@ def train(config: DictConfig) -> None:
             return
         from ktr.training.run import run_training  # heavy imports only once the command line is known to be right
 
-        run_training(config)
+        run_training(config, changed)
     sys.stdout.write(f"{run_dir / 'report.html'}\n")
 
 

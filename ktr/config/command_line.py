@@ -26,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ktr.config.keys import check_nodes, check_override, nearest
+from ktr.config.resumption import check_resumption
 from ktr.config.run_names import register_resolvers
 from ktr.config.schemas import register_schemas
 from ktr.config.table_rows import check_row, check_row_is_whole, row_overrides
@@ -100,6 +101,8 @@ def _checked(config_name: str, arguments: Sequence[str]) -> tuple[list[DictConfi
         return jobs, swept
     for job in jobs:
         check_row(job)
+        if "trainer" in job:
+            check_resumption(job)
         require_paths(job)
         require_extras(job)
     return jobs, swept

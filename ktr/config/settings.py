@@ -4,7 +4,7 @@ Two runs with equal settings, of one commit, are one run: a sweep may take the o
 compare two rows that differ in nothing but what the rows are about.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ _PACKAGE = Path(__file__).parent.parent
 _PLACES = ("run_dir", "cache", "models", "data", "runs")
 
 
-def settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a resolved config, by dotted key; a list is one value.
+def settings(config: Mapping[str, Any], without: Collection[str] = NOT_SETTINGS) -> dict[str, Any]:
+    """The settings of a resolved config, by dotted key; a list is one value. ``without`` are top-level keys left out.
 
     Paths below the folders of ``config["paths"]`` start with ``<run_dir>``, ``<cache>``, ``<models>``, ``<data>`` or
     ``<runs>``, those of files that ktr ships with ``<ktr>``, so that runs of different machines, checkouts or folders
@@ -24,7 +24,7 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     paths = config.get("paths", {})
     places = {str(paths[name]): f"<{name}>" for name in _PLACES if paths.get(name)}
-    return dict(_leaves({key: value for key, value in config.items() if key not in NOT_SETTINGS}, "", places))
+    return dict(_leaves({key: value for key, value in config.items() if key not in without}, "", places))
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

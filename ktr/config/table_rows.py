@@ -6,10 +6,11 @@ file lists under it, and a row's run has them on its command line, so that it ca
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from ktr.config.resumption import plain, written_config
 from ktr.config.run_names import override_key
 from ktr.config.settings import differences, settings
 from ktr.errors import ConfigError
@@ -53,10 +54,8 @@ def is_finished(run_dir: Path) -> bool:
 
 
 def written_settings(config: Any) -> dict[str, Any]:
-    """The settings of a config as config.yaml holds them: resolved, and a tuple no other thing than a list."""
-    return settings(
-        cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(OmegaConf.to_yaml(config, resolve=True))))
-    )
+    """The settings of a config as config.yaml holds them."""
+    return settings(plain(config))
 
 
 def check_row(config: DictConfig) -> None:
@@ -64,7 +63,7 @@ def check_row(config: DictConfig) -> None:
     written = Path(config.paths.run_dir) / "config.yaml"
     if config.get("table") is None or not written.exists():
         return
-    was, now = written_settings(OmegaConf.load(written)), written_settings(config)
+    was, now = settings(written_config(written.parent)), written_settings(config)
     if not (changed := differences(was, now)):
         return
     shortest = sorted(changed.items(), key=lambda item: item[0].count("."))  # the rest often only repeats these

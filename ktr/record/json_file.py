@@ -24,7 +24,7 @@ def read_object(path: Path) -> dict[str, Any] | None:
 
 def unreadable(path: Path, reason: str) -> str:
     """What is said of a run's file that cannot be read, with the remedy."""
-    return f"{path}: cannot be read ({reason}); remove the run's folder, or run it again"
+    return f"{path}: cannot be read ({reason}); remove the run's folder, and run it again if it is wanted"
 
 
 def write_object(path: Path, value: Mapping[str, Any]) -> Path:

@@ -24,9 +24,12 @@ class RolloutLog(Callback):
         self.max_completions = max_completions
 
     @rank_zero_only
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        drop_records_after(self.path, trainer.global_step)
+
+    @rank_zero_only
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        drop_records_after(self.path, checkpoint["global_step"])  # also where no step is left to take
 
     @rank_zero_only
     def on_train_batch_end(

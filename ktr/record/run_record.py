@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,18 +27,31 @@ OUTCOMES = (
 )  # fmt: skip
 
 
-def start_run(run_dir: Path, config: DictConfig, seed: int, resume: bool = False) -> dict[str, Any]:
+def start_run(
+    run_dir: Path,
+    config: DictConfig,
+    seed: int,
+    ranks: int = 1,
+    resumed_at: int | None = None,
+    changed: Mapping[str, tuple[Any, Any]] | None = None,
+) -> dict[str, Any]:
     """Write config.yaml and record.json before any work; return the record.
 
     A fresh run removes what an earlier run left under the same name (``OUTCOMES``, figures), so that no row of it can
-    pass for its own. A resumed run keeps them, and appends its record to ``resumed`` in the first one.
+    pass for its own. A run that is resumed after the step ``resumed_at`` keeps them, and appends to ``resumed`` in the
+    first record its own one with that ``step`` and what ``changed`` there: the old and new value of each setting.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
-    record = collect_record(seed)
+    record = collect_record(seed) | {"ranks": ranks}
     path = run_dir / "record.json"
-    if resume and (first := read_object(path)) is not None:
-        record = first | {"resumed": [*first.get("resumed", []), record]}
-    elif not resume:
+    if resumed_at is not None:
+        first = read_object(path) or {}
+        earlier = first.get("resumed", [])
+        was = [first, *earlier][-1].get("ranks", ranks)
+        changes = {key: list(pair) for key, pair in (changed or {}).items()}
+        changes |= {"ranks": [was, ranks]} if was != ranks else {}
+        record = (first or record) | {"resumed": [*earlier, record | {"step": resumed_at, "changed": changes}]}
+    else:
         for name in OUTCOMES:
             (run_dir / name).unlink(missing_ok=True)
         for figure in (run_dir / "figures").glob("*.png"):

@@ -6,10 +6,10 @@ from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from ktr.config.resumption import PARTIAL, checkpoints
 from ktr.training.policy_module import PolicyModule
 
 TRAINER_STATE = "trainer.ckpt"
-_PARTIAL = ".partial"
 
 
 class ModelFolderCheckpoint(Callback):
@@ -32,7 +32,7 @@ class ModelFolderCheckpoint(Callback):
     ) -> None:
         if trainer.global_step % self.every_n_steps:
             return
-        partial = self.folder / f"step-{trainer.global_step:06d}{_PARTIAL}"
+        partial = self.folder / f"step-{trainer.global_step:06d}{PARTIAL}"
         if trainer.is_global_zero:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
@@ -56,8 +56,3 @@ class ModelFolderCheckpoint(Callback):
         self._written = None
         for old in checkpoints(self.folder)[: -self.keep]:
             shutil.rmtree(old)
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """The complete checkpoints in ``folder``, oldest first."""
-    return sorted(path for path in folder.glob("step-*") if path.suffix != _PARTIAL)

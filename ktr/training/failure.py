@@ -48,5 +48,6 @@ def stop_on_non_finite(
     broken = ", ".join(name for name, good in zip(values, finite.tolist(), strict=True) if not good)
     raise NonFiniteError(
         f"step {step}: {broken} is NaN or infinite. The optimizer step was not taken; {folder} holds the last good "
-        f"weights and the step's rollouts. Lower optimizer.lr or optimizer.max_grad_norm, then resume"
+        f"weights and the step's rollouts. Start the run again with name={folder.parent.name} and a lower optimizer.lr "
+        "or optimizer.max_grad_norm: it goes on from its last checkpoint"
     )

@@ -39,6 +39,14 @@ class AdamWCosine:
         )
         return optimizer, LambdaLR(optimizer, self._lr_fraction)
 
+    def put_in_force(self, optimizer: AdamW, schedule: LambdaLR) -> None:
+        """Let a restored optimizer and schedule go on with this rate and shape: their states hold those that were."""
+        schedule.base_lrs = [self.lr] * len(optimizer.param_groups)
+        rate = self.lr * self._lr_fraction(schedule.last_epoch)
+        for group in optimizer.param_groups:
+            group["initial_lr"], group["lr"] = self.lr, rate
+        schedule._last_lr = [rate] * len(optimizer.param_groups)  # what get_last_lr gives out
+
     def _lr_fraction(self, step: int) -> float:
         if step < self.warmup_steps:
             return (step + 1) / self.warmup_steps

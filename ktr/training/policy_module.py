@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
+from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from ktr.errors import ConfigError
@@ -71,11 +72,13 @@ class PolicyModule(LightningModule):
             trainer.fit_loop.setup_data()
             in_epochs = int(trainer.num_training_batches * (trainer.max_epochs or 1)) * self.updates_per_batch
             total_steps = in_epochs if trainer.max_steps < 0 else min(in_epochs, trainer.max_steps)
-            settings = replace(settings, total_steps=total_steps)
-        optimizer, schedule = settings.build(self.policy)
+            self.optimizer_settings = replace(settings, total_steps=total_steps)
+        optimizer, schedule = self.optimizer_settings.build(self.policy)
         return [optimizer], [schedule]
 
     def on_train_start(self) -> None:
+        optimizer = cast(LightningOptimizer, self.optimizers()).optimizer
+        self.optimizer_settings.put_in_force(cast(AdamW, optimizer), cast(LambdaLR, self.lr_schedulers()))
         self.engine.load_weights(self.policy.named_weights(), version=self.global_step)
 
     def take_step(self, metrics: dict[str, Tensor], experiences: Sequence[Experience]) -> dict[str, Tensor]:
@@ -118,6 +121,15 @@ class PolicyModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The weights are saved beside, as a model folder."""
         checkpoint["state_dict"] = {}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Raises ConfigError where the run has come further than it is to go."""
+        length = self.trainer.max_epochs
+        if length is not None and 0 <= length <= checkpoint["epoch"]:
+            raise ConfigError(
+                f"trainer.max_epochs={length}: the run is in epoch {checkpoint['epoch'] + 1} already; give that or "
+                "more, or another name=… for a run of its own"
+            )
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Nothing to load: the policy was built from the checkpoint's model folder."""

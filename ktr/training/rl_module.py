@@ -137,4 +137,5 @@ class VideoRLModule(PolicyModule):
         checkpoint |= self.source.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
         self.source.load_state_dict(checkpoint)

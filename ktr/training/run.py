@@ -1,7 +1,9 @@
 """A training run from a checked config to its report: evaluate, train, evaluate, probe, write down."""
 
 import inspect
+import shutil
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -13,30 +15,33 @@ from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig
 
 from ktr.analysis.report import write_report
+from ktr.config.resumption import checkpoint_folder, checkpoints, resumed_checkpoint, step_of
 from ktr.console.quiet import quiet_libraries
+from ktr.errors import MissingData
 from ktr.policy.family import Policy
 from ktr.record.json_file import read_object, write_object
 from ktr.record.run_record import start_run
 from ktr.record.throughput import Throughput
 from ktr.scoring.reference import Reference
-from ktr.training.checkpoint import TRAINER_STATE, checkpoints
+from ktr.training.checkpoint import TRAINER_STATE
 from ktr.training.policy_module import PolicyModule
 
 # Written when the held-out accuracy at the start is known, so that a resumed run need not measure it again.
 _START = "start.json"
 
 
-def run_training(config: DictConfig) -> Path:
+def run_training(config: DictConfig, changed: Mapping[str, tuple[Any, Any]] | None = None) -> Path:
     """Train as ``config`` says and return the run's folder.
 
-    A run that was cut off goes on from its last checkpoint, to the bit. The folder then holds config, record, metrics,
-    rollouts, ``policy/`` (an ordinary model folder), summary.json and report.html.
+    A run that was cut off goes on from its last checkpoint, to the bit; ``changed`` are the settings that are not what
+    they were (``check_resumption``). The folder then holds config, record, metrics, rollouts, ``policy/`` (an ordinary
+    model folder), summary.json and report.html.
     """
     started, started_cpu = time.perf_counter(), time.process_time()
     quiet_libraries()
     seed_everything(config.seed, verbose=False)
     run_dir = Path(config.paths.run_dir)
-    resumed_from = next(reversed(checkpoints(run_dir / "checkpoints")), None) if config.resume else None
+    resumed_from = resumed_checkpoint(config)
 
     encoder = instantiate(config.encoder)
     policy = load_policy(config, resumed_from)
@@ -48,10 +53,14 @@ def run_training(config: DictConfig) -> Path:
         callbacks=[instantiate(callback) for callback in config.callbacks.values()],
     )
     if trainer.is_global_zero:
-        start_run(run_dir, config, config.seed, resume=resumed_from is not None)
+        resumed_at = None if resumed_from is None else step_of(resumed_from)
+        for later in checkpoints(checkpoint_folder(config)):  # a longer run takes the batch that was cut as a whole
+            if resumed_at is None or step_of(later) > resumed_at:
+                shutil.rmtree(later)
+        start_run(run_dir, config, config.seed, trainer.world_size, resumed_at, changed)
 
     with closing(module.engine):  # whatever happens, no process or memory of an engine outlives the run
-        before = _accuracy_at_start(run_dir, trainer, module, datamodule)
+        before = _accuracy_at_start(run_dir, trainer, module, datamodule, resumed_from is not None)
         fit_started, fit_started_cpu = time.perf_counter(), time.process_time()
         state = None if resumed_from is None else resumed_from / TRAINER_STATE
         trainer.fit(module, datamodule, ckpt_path=state, weights_only=True)
@@ -94,11 +103,16 @@ def run_training(config: DictConfig) -> Path:
 
 
 def _accuracy_at_start(
-    run_dir: Path, trainer: Trainer, module: PolicyModule, datamodule: LightningDataModule
+    run_dir: Path, trainer: Trainer, module: PolicyModule, datamodule: LightningDataModule, resumed: bool
 ) -> dict[str, Any]:
     """Held-out accuracy before the first update, measured once a run and kept for when it is resumed."""
     if (kept := read_object(run_dir / _START)) is not None:
         return kept
+    if resumed:
+        raise MissingData(
+            f"{run_dir / _START}: the held-out accuracy at the start is not there, and cannot be measured after "
+            "updates: put the file back, or give another name=… for a run of its own"
+        )
     before = _validate(trainer, module, datamodule)
     if trainer.is_global_zero:
         write_object(run_dir / _START, before)

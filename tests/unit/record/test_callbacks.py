@@ -126,7 +126,7 @@ def test_the_rollout_log_can_be_thinned(tmp_path, settings, steps):
 
 def test_a_rollout_log_drops_what_lies_past_the_restored_step(tmp_path):
     train(tmp_path, [log := RolloutLog(tmp_path / "rollouts.jsonl")], num_steps=3)
-    log.on_train_start(MagicMock(Trainer, global_step=1), MagicMock(LightningModule))
+    log.on_load_checkpoint(MagicMock(Trainer), MagicMock(LightningModule), {"global_step": 1})
     assert {record["step"] for record in read_records(tmp_path / "rollouts.jsonl")} == {1}
 
 

@@ -60,10 +60,20 @@ def test_a_fresh_run_removes_what_an_earlier_one_left(tmp_path):
 def test_a_resumed_run_keeps_them_and_its_first_record(tmp_path):
     first = start_run(tmp_path, CONFIG, seed=7)
     (tmp_path / "metrics.csv").write_text("kept")
-    resumed = start_run(tmp_path, CONFIG, seed=7, resume=True)
+    resumed = start_run(tmp_path, CONFIG, seed=7, resumed_at=4)
     assert (tmp_path / "metrics.csv").read_text() == "kept"
-    assert resumed["started"] == first["started"] and len(resumed["resumed"]) == 1
-    assert len(start_run(tmp_path, CONFIG, seed=7, resume=True)["resumed"]) == 2
+    assert resumed["started"] == first["started"]
+    assert [(entry["step"], entry["changed"]) for entry in resumed["resumed"]] == [(4, {})]
+
+
+def test_what_changed_is_recorded_with_its_step_and_the_config_is_the_new_one(tmp_path):
+    start_run(tmp_path, CONFIG, seed=7)
+    start_run(tmp_path, CONFIG, seed=7, ranks=2, resumed_at=4)
+    changed = OmegaConf.merge(CONFIG, {"lr": 2})
+    start_run(tmp_path, OmegaConf.create(changed), seed=7, ranks=2, resumed_at=6, changed={"lr": (1, 2)})
+    entries = (read_object(tmp_path / "record.json") or {})["resumed"]
+    assert [(entry["step"], entry["changed"]) for entry in entries] == [(4, {"ranks": [1, 2]}), (6, {"lr": [1, 2]})]
+    assert OmegaConf.load(tmp_path / "config.yaml").lr == 2
 
 
 def test_a_summary_that_cannot_be_written_leaves_the_old_one(tmp_path):

@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,8 +11,10 @@ from torch import nn
 
 from ktr.errors import ConfigError
 from ktr.training.optim import AdamWCosine
+from ktr.training.rl_module import VideoRLModule
 from tests.tiny_policy import random_prompt
 from tests.unit.training.conftest import FixedBatches
+from tests.unit.training.overlapped_run import Record, fit
 
 
 def rates(settings: AdamWCosine, steps: int) -> list[float]:
@@ -55,6 +58,24 @@ def test_a_schedule_goes_on_from_its_state_to_the_bit():
     resumed.load_state_dict(schedule.state_dict())
     assert resumed_optimizer.param_groups[0]["lr"] == whole[5]
     assert torch.tensor(resumed.get_last_lr()[0]) == torch.tensor(whole[5])
+
+
+def test_a_resumed_run_goes_on_with_the_rate_and_length_that_it_is_given(overlapped, tmp_path: Path):
+    """The optimizer's and the schedule's states hold those of the run that saved them."""
+
+    def module(settings: AdamWCosine) -> VideoRLModule:
+        made, _ = overlapped(overlap=0)
+        made.optimizer_settings = settings
+        return made
+
+    old, new = AdamWCosine(lr=1.0, total_steps=4), AdamWCosine(lr=0.5, total_steps=8, final_lr_fraction=0.2)
+    fit(module(old), 2, Record(save_at=2, folder=tmp_path))
+    resumed = module(new)
+    rates = [step["lr"] for step in fit(resumed, 4, resume=tmp_path / "trainer.ckpt").metrics]
+    assert rates == pytest.approx([0.5 * (0.2 + 0.8 * 0.5 * (1 + math.cos(math.pi * step / 8))) for step in (2, 3)])
+    optimizer = resumed.trainer.optimizers[0]
+    assert {group["initial_lr"] for group in optimizer.param_groups} == {0.5}
+    assert len({group["lr"] for group in optimizer.param_groups}) == 1
 
 
 @pytest.mark.parametrize("updates", [1, 2])
