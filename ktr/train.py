@@ -37,7 +37,8 @@ def train(config: DictConfig) -> None:
         from ktr.training.run import run_training  # heavy imports only once the command line is known to be right
 
         run_training(config, changed)
-    sys.stdout.write(f"{run_dir / 'report.html'}\n")
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        sys.stdout.write(f"{run_dir / 'report.html'}\n")
 
 
 @contextmanager

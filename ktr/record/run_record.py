@@ -16,14 +16,15 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ktr.record.json_file import read_object, write_object, write_whole
+from ktr.record.step_table import drop_rows_after
 
 PACKAGES = (
     "torch", "torchvision", "transformers", "tokenizers", "lightning", "hydra-core", "omegaconf", "peft", "numpy",
     "av", "decord", "safetensors", "vllm", "flash-attn", "wandb", "tensorboard",
 )  # fmt: skip
+STEP_TABLES = ("metrics.csv", "timings.csv")
 OUTCOMES = (
-    "start.json",
-    "metrics.csv", "timings.csv", "rollouts.jsonl", "attribution.jsonl", "skips.jsonl", "summary.json", "report.html",
+    *STEP_TABLES, "start.json", "rollouts.jsonl", "attribution.jsonl", "skips.jsonl", "summary.json", "report.html",
 )  # fmt: skip
 
 
@@ -38,13 +39,15 @@ def start_run(
     """Write config.yaml and record.json before any work; return the record.
 
     A fresh run removes what an earlier run left under the same name (``OUTCOMES``, figures), so that no row of it can
-    pass for its own. A run that is resumed after the step ``resumed_at`` keeps them, and appends to ``resumed`` in the
-    first record its own one with that ``step`` and what ``changed`` there: the old and new value of each setting.
+    pass for its own. A run that is resumed after the step ``resumed_at`` keeps what it had by then. It appends its
+    record to ``resumed`` in the first one, with that ``step`` and what ``changed`` there: old and new value by key.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     record = collect_record(seed) | {"ranks": ranks}
     path = run_dir / "record.json"
     if resumed_at is not None:
+        for name in STEP_TABLES:
+            drop_rows_after(run_dir / name, resumed_at)
         first = read_object(path) or {}
         earlier = first.get("resumed", [])
         was = [first, *earlier][-1].get("ranks", ranks)

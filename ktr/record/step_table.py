@@ -35,11 +35,12 @@ class StepTable:
         is_new = step not in self.rows
         self.rows.setdefault(step, {}).update({name: repr(float(value)) for name, value in values.items()})
         if rewrite or not is_last:
-            self._write_all()
+            self.write()
         else:
             self._write_last_row(step, replace=not is_new)
 
-    def _write_all(self) -> None:
+    def write(self) -> None:
+        """Write the whole file anew."""
         assert self.rows is not None
         self.rows = dict(sorted(self.rows.items()))
         self._columns = sorted({name for row in self.rows.values() for name in row})
@@ -62,6 +63,14 @@ class StepTable:
         assert self.rows is not None
         row = self.rows[step]
         csv.writer(file, lineterminator="\n").writerow([step, *(row.get(name, "") for name in self._columns)])
+
+
+def drop_rows_after(path: Path, step: int) -> None:
+    """Cut off the rows of later steps, and the columns that only they had, for a run that goes on from ``step``."""
+    table, rows = StepTable(path), _read_rows(path)
+    table.rows = {at: row for at, row in rows.items() if at <= step}
+    if len(table.rows) < len(rows):
+        table.write()
 
 
 def read_columns(path: Path) -> dict[str, tuple[list[int], list[float]]]:

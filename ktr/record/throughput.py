@@ -12,10 +12,10 @@ class Throughput(Callback):
     """Logs ``train/questions_per_second``, ``train/tokens_per_second`` and ``train/step_seconds``.
 
     Tokens are completion tokens. A step's time runs from its start to its end: rollouts, scoring, backward and update,
-    without validation and checkpoints. ``train/cpu_seconds`` is its processor time, of all threads of this process: on
-    a shared machine it says more than the clock. Each part of a step with rollouts is logged as
-    ``time/{part}_seconds``, and ``rollout`` as ``rollout/tokens_per_second`` too. Counts are of one process.
-    ``questions_per_second`` and ``tokens_per_second`` are means over the steps so far.
+    without validation and checkpoints; of several updates of a batch it is the mean. ``train/cpu_seconds`` is its
+    processor time, of all threads of this process: on a shared machine it says more than the clock. Each part of a
+    batch with rollouts is logged as ``time/{part}_seconds``, and ``rollout`` as ``rollout/tokens_per_second`` too.
+    Counts are of one process. ``questions_per_second`` and ``tokens_per_second`` are means over the steps so far.
     """
 
     def __init__(self) -> None:
@@ -23,6 +23,7 @@ class Throughput(Callback):
         self.num_tokens = 0
         self.seconds = 0.0
         self._started = self._started_cpu = 0.0
+        self._first_step = 0
 
     @property
     def questions_per_second(self) -> float:
@@ -34,11 +35,12 @@ class Throughput(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self._started, self._started_cpu = perf_counter(), process_time()
+        self._first_step = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        seconds = perf_counter() - self._started
+        seconds, updates = perf_counter() - self._started, max(1, trainer.global_step - self._first_step)
         output = step_output(outputs)
         questions, tokens = len(batch), 0 if output is None else output.num_tokens
         self.num_questions += questions
@@ -47,8 +49,8 @@ class Throughput(Callback):
         metrics = {
             "train/questions_per_second": questions / seconds,
             "train/tokens_per_second": tokens / seconds,
-            "train/step_seconds": seconds,
-            "train/cpu_seconds": process_time() - self._started_cpu,
+            "train/step_seconds": seconds / updates,
+            "train/cpu_seconds": (process_time() - self._started_cpu) / updates,
         }
         parts = {} if output is None else output.seconds
         metrics |= {f"time/{part}_seconds": value for part, value in parts.items()}

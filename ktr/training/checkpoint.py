@@ -7,13 +7,14 @@ from typing import Any, cast
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ktr.config.resumption import PARTIAL, checkpoints
+from ktr.record.rhythm import Rhythm
 from ktr.training.policy_module import PolicyModule
 
 TRAINER_STATE = "trainer.ckpt"
 
 
 class ModelFolderCheckpoint(Callback):
-    """Every ``every_n_steps`` updates writes ``folder/step-000040``; the last ``keep`` of them stay.
+    """Every ``every_n_steps`` updates (``Rhythm``) writes ``folder/step-000040``; the last ``keep`` of them stay.
 
     A checkpoint holds the model's own files (config, safetensors, tokenizer, processor), so that transformers and vLLM
     load it as it is, and ``trainer.ckpt`` (optimizer, schedule, position in the data), which is read with
@@ -22,15 +23,17 @@ class ModelFolderCheckpoint(Callback):
     """
 
     def __init__(self, folder: str | Path, every_n_steps: int, keep: int = 2):
+        if keep < 1:
+            raise ValueError(f"keep={keep}: a run goes on from its last checkpoint; give 1 or more")
         self.folder = Path(folder)
-        self.every_n_steps = every_n_steps
+        self._rhythm = Rhythm(every_n_steps)
         self.keep = keep
         self._written: Path | None = None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.global_step % self.every_n_steps:
+        if not self._rhythm.is_due(trainer.global_step):
             return
         partial = self.folder / f"step-{trainer.global_step:06d}{PARTIAL}"
         if trainer.is_global_zero:
@@ -43,6 +46,7 @@ class ModelFolderCheckpoint(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self._publish(trainer)
+        self._rhythm.start_batch(trainer.global_step)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._publish(trainer)

@@ -100,6 +100,12 @@ class PolicyModule(LightningModule):
         schedule.step()
         return metrics
 
+    def log_row(self, metrics: Mapping[str, Tensor]) -> None:
+        """Log an update that is not the last of its batch: Lightning logs at the end of a batch, in one row."""
+        values = torch.stack([value.float() for value in metrics.values()]).tolist()
+        for logger in self.loggers:
+            logger.log_metrics(dict(zip(metrics, values, strict=True)), step=self.global_step)
+
     def validation_step(self, batch: list[PromptInputs], batch_idx: int) -> None:
         if not batch:  # a rank whose share of the last batch is empty
             return

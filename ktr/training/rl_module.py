@@ -40,8 +40,9 @@ class VideoRLModule(PolicyModule):
     """Policy, reference and engine, and the step that trains the policy from its own rollouts.
 
     ``sampling`` is that of the training rollouts. ``updates_per_rollout`` > 1 takes several optimizer steps on each
-    batch of rollouts, with the clip acting from the second on; from the first where the engine overlaps. ``seed``, the
-    step and the question fix every draw, on any number of ranks. The rest is ``PolicyModule``'s.
+    batch of rollouts, with the clip acting from the second on; from the first where the engine overlaps. Each has its
+    row of losses, and the last that of the rollouts too; the run ends at ``trainer.max_steps`` also within a batch.
+    ``seed``, the step and the question fix every draw, on any number of ranks. The rest is ``PolicyModule``'s.
     """
 
     def __init__(
@@ -92,13 +93,17 @@ class VideoRLModule(PolicyModule):
             clock.mark("views")
 
             metrics: dict[str, Tensor] = {}
-            for update in range(self.updates_per_rollout):
+            num_updates, every = self._num_updates(), cast(Any, self.trainer).log_every_n_steps
+            logs = every > 0 and self.source.num_batches % every == 0  # as Lightning decides for the last of them
+            for update in range(num_updates):
                 self.policy.zero_grad()
                 terms = self.learner.backward(to_learn, counts, self.manual_backward)
                 metrics = loss_metrics(terms, self.device)
                 if update == 0:
                     self.source.finish_next(self._sampled_logps, clock)  # before the weights that sampled change
                 metrics = self.take_step(metrics, experiences)
+                if update + 1 < num_updates and logs:
+                    self.log_row(metrics)
             clock.mark("update")
 
         self.engine.load_weights(self.policy.named_weights(), version=self.global_step)
@@ -119,6 +124,12 @@ class VideoRLModule(PolicyModule):
         if self.reward.reads_selection:
             groups = self.learner.with_num_selected(groups, features, seeds)
         return [self.judge(group) for group in groups]
+
+    def _num_updates(self) -> int:
+        """Updates that the present batch is worth: fewer where the run ends within it."""
+        length = self.trainer.max_steps
+        left = length - self.global_step if length >= 0 else self.updates_per_rollout
+        return min(left, self.updates_per_rollout)
 
     def _upcoming(self) -> list[PromptInputs] | None:
         """The next step's batch; None if this step is the last."""

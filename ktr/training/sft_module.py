@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ktr.attribution.views import Factual, View
+from ktr.errors import ConfigError
 from ktr.policy.family import Policy
 from ktr.ranks import sum_over_ranks
 from ktr.rewards.composite import CompositeReward
@@ -35,9 +36,9 @@ class SFTModule(PolicyModule):
     """Imitates the written answers of its questions.
 
     The loss is −Σ w·log p / Σ w over the demonstrations' tokens of the global batch, with the weights w of
-    ``demonstrations``. ``auxiliary`` losses are added to it, by name; the first ``auxiliary_steps`` steps learn from
-    them alone. ``view_dropout`` hides the video of some examples. Held-out questions are answered by ``engine`` and
-    judged by ``reward``, as in reinforcement.
+    ``demonstrations``; 0 where none has a weight. ``auxiliary`` losses are added to it, by name; the first
+    ``auxiliary_steps`` steps learn from them alone. ``view_dropout`` hides the video of some examples. Held-out
+    questions are answered by ``engine`` and judged by ``reward``, as in reinforcement.
     """
 
     def __init__(
@@ -56,6 +57,11 @@ class SFTModule(PolicyModule):
         seed: int = 0,
     ):
         super().__init__(policy, engine, reward, optimizer, validation_sampling, failure_dir, seed)
+        if auxiliary_steps and not auxiliary:
+            raise ConfigError(
+                f"algorithm.auxiliary_steps={auxiliary_steps}: those steps learn from auxiliary losses alone, and "
+                "there is none; give one, or auxiliary_steps=0"
+            )
         self.scorer = scorer
         self.demonstrations = demonstrations
         self.auxiliary = dict(auxiliary or {})
@@ -90,6 +96,7 @@ class SFTModule(PolicyModule):
         """Backward of the demonstrations' loss, one packed row at a time; returns the global batch's loss."""
         weights = [self.demonstrations.weights(group.question, self.policy.tokenizer) for group in groups]
         total_weight = sum_over_ranks(torch.cat(weights).sum().to(self.device))
+        total_weight = torch.where(total_weight > 0, total_weight, 1.0)  # no token with a weight: a loss of zero
         views = [self._draw_view(group.prompt) for group in groups]
         self.policy.train()
         loss = torch.zeros((), device=self.device)

@@ -147,17 +147,19 @@ def test_mean_scores_leave_padding_out():
     assert metrics["attribution/visual/score"] == pytest.approx(torch.cat(kept).mean().item())
 
 
-def test_throughput_is_counts_over_seconds():
+@pytest.mark.parametrize("updates", [1, 3])
+def test_throughput_is_counts_over_seconds_and_a_step_is_one_update(updates: int):
     throughput = Throughput()
     assert throughput.tokens_per_second == 0.0
-    trainer, module = MagicMock(Trainer), MagicMock(LightningModule)
+    trainer, module = MagicMock(Trainer, global_step=2), MagicMock(LightningModule)
     throughput.on_train_batch_start(trainer, module, ["question"], 0)
+    trainer.global_step += updates
     outputs = {"output": StepOutput([make_experience()], [], {"rollout": 0.5})}
     throughput.on_train_batch_end(trainer, module, outputs, ["question"], 0)
     (logged,) = module.log_dict.call_args.args
     assert logged["rollout/tokens_per_second"] == pytest.approx(sum(LENGTHS) / 0.5)
-    assert logged["train/tokens_per_second"] == pytest.approx(sum(LENGTHS) / logged["train/step_seconds"])
-    assert throughput.questions_per_second == pytest.approx(1 / logged["train/step_seconds"])
+    assert logged["train/tokens_per_second"] == pytest.approx(sum(LENGTHS) / updates / logged["train/step_seconds"])
+    assert throughput.questions_per_second == pytest.approx(1 / updates / logged["train/step_seconds"])
 
 
 def test_off_a_terminal_progress_is_plain_lines_of_at_most_100_columns(tmp_path):

@@ -59,11 +59,18 @@ def test_a_fresh_run_removes_what_an_earlier_one_left(tmp_path):
 
 def test_a_resumed_run_keeps_them_and_its_first_record(tmp_path):
     first = start_run(tmp_path, CONFIG, seed=7)
-    (tmp_path / "metrics.csv").write_text("kept")
+    (tmp_path / "rollouts.jsonl").write_text("kept")
     resumed = start_run(tmp_path, CONFIG, seed=7, resumed_at=4)
-    assert (tmp_path / "metrics.csv").read_text() == "kept"
+    assert (tmp_path / "rollouts.jsonl").read_text() == "kept"
     assert resumed["started"] == first["started"]
     assert [(entry["step"], entry["changed"]) for entry in resumed["resumed"]] == [(4, {})]
+
+
+def test_a_resumed_run_has_no_row_of_a_step_that_it_has_yet_to_take(tmp_path):
+    start_run(tmp_path, CONFIG, seed=7)
+    (tmp_path / "metrics.csv").write_text("step,loss,val\n4,1.0,\n5,2.0,3.0\n")
+    start_run(tmp_path, CONFIG, seed=7, resumed_at=4)
+    assert (tmp_path / "metrics.csv").read_text() == "step,loss\n4,1.0\n"
 
 
 def test_what_changed_is_recorded_with_its_step_and_the_config_is_the_new_one(tmp_path):

@@ -107,7 +107,12 @@ class Record(Callback):
 
 
 def fit(
-    module: PolicyModule, steps: int, record: Record | None = None, resume: Path | None = None, num_questions: int = 9
+    module: PolicyModule,
+    steps: int,
+    record: Record | None = None,
+    resume: Path | None = None,
+    num_questions: int = 9,
+    **settings: Any,
 ) -> Record:
     """Batches of 3 questions, so that an epoch of 9 has 3 steps."""
     record = record or Record()
@@ -116,11 +121,11 @@ def fit(
         devices=1,
         max_steps=steps,
         max_epochs=-1,
-        logger=False,
         callbacks=[record],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        **({"logger": False} | settings),
     )
     trainer.fit(module, Questions(module.policy, num_questions, 3), ckpt_path=resume, weights_only=True)
     return record

@@ -1,0 +1,48 @@
+"""Supervised training where nothing is left to learn from."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ktr.errors import ConfigError
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.rewards.composite import CompositeReward
+from ktr.scoring.scorer import GroupScorer
+from ktr.training.demonstrations import Demonstrations
+from ktr.training.optim import AdamWCosine
+from ktr.training.sft_module import SFTModule
+from tests.unit.training.conftest import ShareOfWord
+from tests.unit.training.overlapped_run import NeighbourEngine, fit
+
+
+class Weightless(Demonstrations):
+    """No word counts."""
+
+    def weights(self, question: Any, tokenizer: Any) -> Any:
+        return torch.zeros_like(super().weights(question, tokenizer))
+
+
+def module(policy_folder: Path, demonstrations: Demonstrations, **parts: Any) -> SFTModule:
+    return SFTModule(
+        policy=QwenVLPolicy(policy_folder),
+        engine=NeighbourEngine(policy_folder, overlap=0),
+        scorer=GroupScorer(),
+        reward=CompositeReward({"even": ShareOfWord()}),
+        demonstrations=demonstrations,
+        optimizer=AdamWCosine(lr=1e-3, total_steps=2),
+        validation_sampling={},
+        failure_dir="failure",
+        **parts,
+    )
+
+
+def test_a_batch_in_which_no_token_has_a_weight_is_a_step_of_zero(policy_folder: Path):
+    record = fit(module(policy_folder, Weightless()), 2)
+    assert [(step["loss/total"], step["grad/norm"]) for step in record.metrics] == [(0.0, 0.0)] * 2
+
+
+def test_steps_for_auxiliary_losses_need_one(policy_folder: Path):
+    with pytest.raises(ConfigError, match=r"algorithm\.auxiliary_steps=2: .*give one, or auxiliary_steps=0"):
+        module(policy_folder, Demonstrations(), auxiliary_steps=2)
