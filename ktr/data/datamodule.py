@@ -89,7 +89,6 @@ class QuestionDataModule(LightningDataModule):
         return {
             "questions": self.position.questions,
             "batches": self.position.batches,
-            "skips": dict(self.skips.counts),
             "order": self._order_facts(),
         }
 
@@ -100,8 +99,6 @@ class QuestionDataModule(LightningDataModule):
                 "the same data, seed and questions_per_step, or start a new run from the checkpoint's weights"
             )
         self.position.questions, self.position.batches = state_dict["questions"], state_dict["batches"]
-        self.skips.counts.clear()
-        self.skips.counts.update(state_dict["skips"])
 
     def _order_facts(self) -> dict[str, int]:
         return {

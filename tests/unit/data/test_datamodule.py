@@ -1,6 +1,7 @@
 """Inside Lightning: what a checkpoint saves is what a resumed run needs to go on with the next question."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -89,12 +90,18 @@ def test_validation_sees_its_questions_in_file_order_each_time(make_data, tmp_pa
     assert module.validated == [["0", "1"], []] * 2
 
 
-def test_counts_of_skips_go_on_when_resumed(make_data, tmp_path):
-    skips, resumed = SkipLog(), SkipLog()
-    fit(make_data(skips=skips), 10, tmp_path / "whole")
-    fit(make_data(skips=resumed), 10, tmp_path / "again", resume=tmp_path / "whole" / "step=4.ckpt")
-    assert resumed.counts == skips.counts
-    assert skips.counts["MalformedRow"] == 1, "a faulty row counts once"
+def test_a_skip_is_one_row_also_in_later_epochs_validations_and_after_a_resumption(make_data, tmp_path):
+    file = tmp_path / "skips.jsonl"
+    fit(make_data(skips=SkipLog(file)), 14, tmp_path / "whole")  # more than two epochs, four validations
+    lines = file.read_bytes()
+    rows = [json.loads(line) for line in lines.splitlines()]
+    assert sorted((row["stage"], row["id"]) for row in rows) == [
+        ("rows", "bad"), ("train", "2"), ("train", "7"), ("validation", "2"),
+    ]  # fmt: skip
+    file.write_bytes(lines + b'{"stage": "train", "so')  # torn by a kill
+    resumed = SkipLog(file)
+    fit(make_data(skips=resumed), 14, tmp_path / "again", resume=tmp_path / "whole" / "step=4.ckpt")
+    assert file.read_bytes().startswith(lines) and resumed.counts == Counter(MalformedRow=1, CorruptMedia=3)
 
 
 def test_a_checkpoint_of_other_data_or_another_seed_is_refused(make_data):
