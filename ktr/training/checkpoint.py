@@ -4,6 +4,8 @@ import shutil
 from pathlib import Path
 from typing import Any, cast
 
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ktr.config.resumption import PARTIAL, checkpoints
@@ -11,6 +13,13 @@ from ktr.record.rhythm import Rhythm
 from ktr.training.policy_module import PolicyModule
 
 TRAINER_STATE = "trainer.ckpt"
+
+
+class StateFile(TorchCheckpointIO):
+    """Writes a state straight to its place: Lightning's own copies it in memory, then into the temporary folder."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        torch.save(checkpoint, path)
 
 
 class ModelFolderCheckpoint(Callback):
@@ -29,6 +38,10 @@ class ModelFolderCheckpoint(Callback):
         self._rhythm = Rhythm(every_n_steps)
         self.keep = keep
         self._written: Path | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # not where a plugin of the user's is
+            trainer.strategy.checkpoint_io = StateFile()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -32,6 +32,8 @@ from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmb
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info, is_deferred_attention_layer
 
+from ktr.rollout.free_space import require_space
+
 BACKEND = "ktr_host"
 
 
@@ -114,12 +116,18 @@ class PolicyWeights(WeightSource):
 
 @contextmanager
 def weights_file(named_tensors: Iterable[tuple[str, Tensor]], folder: Path = Path("/dev/shm")) -> Iterator[Path]:
-    """A safetensors file in shared memory that holds the weights while the context lasts."""
+    """A safetensors file in shared memory that holds the weights while the context lasts.
+
+    Raises ``EngineError`` before anything is written where they don't fit.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in named_tensors}
+    require_space("vLLM", sum(tensor.nbytes for tensor in tensors.values()), folder)
     handle, name = tempfile.mkstemp(prefix="ktr-weights-", suffix=".safetensors", dir=folder)
     os.close(handle)
     path = Path(name)
     try:
-        save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in named_tensors}, path)
+        save_file(tensors, path)
+        del tensors  # the file is read while the context lasts
         yield path
     finally:
         path.unlink(missing_ok=True)

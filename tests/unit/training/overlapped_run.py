@@ -15,6 +15,7 @@ from ktr.data.skips import SkipLog
 from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.rollout.engine import SamplingParams
 from ktr.rollout.transformers.engine import TransformersEngine
+from ktr.training.checkpoint import ModelFolderCheckpoint
 from ktr.training.policy_module import PolicyModule
 from ktr.types import PromptInputs, RolloutGroup
 from tests.tiny_policy import random_prompt
@@ -106,6 +107,12 @@ class Record(Callback):
         ]
 
 
+class Saved(ModelFolderCheckpoint):
+    """A checkpoint that can be written with the tests' type checks on."""
+
+    on_save_checkpoint = Record.on_save_checkpoint
+
+
 def fit(
     module: PolicyModule,
     steps: int,
@@ -121,11 +128,10 @@ def fit(
         devices=1,
         max_steps=steps,
         max_epochs=-1,
-        callbacks=[record],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        **({"logger": False} | settings),
+        **({"logger": False, "callbacks": [record]} | settings),
     )
     trainer.fit(module, Questions(module.policy, num_questions, 3), ckpt_path=resume, weights_only=True)
     return record

@@ -16,7 +16,7 @@ from ktr.rewards.composite import CompositeReward
 from ktr.training.checkpoint import ModelFolderCheckpoint, checkpoints
 from ktr.training.rl_module import VideoRLModule
 from ktr.types import RolloutGroup
-from tests.unit.training.overlapped_run import Questions, Record, fit
+from tests.unit.training.overlapped_run import Questions, Saved, fit
 
 UPDATES = 3
 
@@ -28,12 +28,6 @@ class Nothing:
 
     def __call__(self, group: RolloutGroup) -> torch.Tensor:
         return torch.zeros(len(group.completions))
-
-
-class Saved(ModelFolderCheckpoint):
-    """A checkpoint that can be written with the tests' type checks on."""
-
-    on_save_checkpoint = Record.on_save_checkpoint
 
 
 @pytest.fixture
