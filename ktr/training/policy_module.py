@@ -16,6 +16,7 @@ from ktr.errors import ConfigError
 from ktr.evaluation.accuracy import AccuracyMeter, verdict
 from ktr.policy.family import Policy
 from ktr.ranks import sum_gradients_over_ranks
+from ktr.record.log_once import log_once
 from ktr.rewards.composite import CompositeReward
 from ktr.rollout.engine import RolloutEngine, SamplingParams, shared_features
 from ktr.training.failure import stop_on_non_finite
@@ -103,8 +104,7 @@ class PolicyModule(LightningModule):
     def log_row(self, metrics: Mapping[str, Tensor]) -> None:
         """Log an update that is not the last of its batch: Lightning logs at the end of a batch, in one row."""
         values = torch.stack([value.float() for value in metrics.values()]).tolist()
-        for logger in self.loggers:
-            logger.log_metrics(dict(zip(metrics, values, strict=True)), step=self.global_step)
+        log_once(self.trainer, dict(zip(metrics, values, strict=True)), self.global_step)
 
     def validation_step(self, batch: list[PromptInputs], batch_idx: int) -> None:
         if not batch:  # a rank whose share of the last batch is empty
