@@ -1,0 +1,1 @@
+"""W&B workspaces for runs and sweeps."""
