@@ -6,10 +6,13 @@ compare two rows that differ in nothing but what the rows are about.
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from re import compile as pattern
 from typing import Any
 
 # Top-level keys that cannot change a result: names, places, observers. `table` is about the row, not about the run.
 NOT_SETTINGS = frozenset({"name", "resume", "paths", "logger", "callbacks", "labels", "table", "hydra"})
+_SECRET_KEY = pattern(r"(?i)(^|_)(key|password|passwd|secret|credentials?|(^|auth|access|api|hf|bearer)_?token)$")
+_SECRET_OF_A_URL = pattern(r"(?<=://)[^/@\s]+(?=@)")
 _PACKAGE = Path(__file__).parent.parent
 # Folders whose place is the machine's affair: a value below one of them is compared from there on.
 _PLACES = ("run_dir", "cache", "models", "data", "runs")
@@ -31,6 +34,18 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, t
     """The keys in which two ``settings`` differ, with both values; None stands for a key that is not there."""
     keys = dict.fromkeys([*one, *other])
     return {key: (one.get(key), other.get(key)) for key in keys if one.get(key) != other.get(key)}
+
+
+def without_secrets(node: Any) -> Any:
+    """A resolved config that can be shown to others: keys that name a secret, and users in a URL, have no value."""
+    if isinstance(node, Mapping):
+        return {
+            key: "<secret>" if isinstance(value, str) and _SECRET_KEY.search(str(key)) else without_secrets(value)
+            for key, value in node.items()
+        }
+    if isinstance(node, list):
+        return [without_secrets(value) for value in node]
+    return _SECRET_OF_A_URL.sub("<secret>", node) if isinstance(node, str) else node
 
 
 def _leaves(node: Any, at: str, places: Mapping[str, str]) -> list[tuple[str, Any]]:

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from ktr.record.step_table import StepTable
 
+TABLES = ("metrics.csv", "timings.csv")
 WALL_CLOCK_SUFFIXES = ("_per_second", "_seconds")
 
 
@@ -22,8 +23,7 @@ class MetricsCSV(Logger):
     def __init__(self, save_dir: str | Path) -> None:
         super().__init__()
         self._save_dir = Path(save_dir)
-        self._metrics = StepTable(self._save_dir / "metrics.csv")
-        self._timings = StepTable(self._save_dir / "timings.csv")
+        self._metrics, self._timings = (StepTable(self._save_dir / table) for table in TABLES)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

@@ -5,6 +5,8 @@ The run folder is the only input of a report, so that a folder copied elsewhere 
 
 import os
 import platform
+import secrets
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -38,13 +40,13 @@ def start_run(
 ) -> dict[str, Any]:
     """Write config.yaml and record.json before any work; return the record.
 
-    A fresh run removes what an earlier run left under the same name (``OUTCOMES``, figures), so that no row of it can
-    pass for its own. A run that is resumed after the step ``resumed_at`` keeps what it had by then. It appends its
+    A fresh run removes what an earlier run left under the same name (``OUTCOMES``, figures, curves), so that no row of
+    it can pass for its own, and gets an ``id``. A run that is resumed after the step ``resumed_at`` keeps what it had by then. It appends its
     record to ``resumed`` in the first one, with that ``step`` and what ``changed`` there: old and new value by key.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     record = collect_record(seed) | {"ranks": ranks}
-    path = run_dir / "record.json"
+    path, new_id = run_dir / "record.json", {"id": secrets.token_hex(4)}
     if resumed_at is not None:
         for name in STEP_TABLES:
             drop_rows_after(run_dir / name, resumed_at)
@@ -53,15 +55,22 @@ def start_run(
         was = [first, *earlier][-1].get("ranks", ranks)
         changes = {key: list(pair) for key, pair in (changed or {}).items()}
         changes |= {"ranks": [was, ranks]} if was != ranks else {}
-        record = (first or record) | {"resumed": [*earlier, record | {"step": resumed_at, "changed": changes}]}
+        record = new_id | (first or record) | {"resumed": [*earlier, record | {"step": resumed_at, "changed": changes}]}
     else:
         for name in OUTCOMES:
             (run_dir / name).unlink(missing_ok=True)
         for figure in (run_dir / "figures").glob("*.png"):
             figure.unlink()
+        shutil.rmtree(run_dir / "tensorboard", ignore_errors=True)
+        record = new_id | record
     write_whole(run_dir / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
     write_object(path, record)
     return record
+
+
+def run_id(run_dir: Path) -> str | None:
+    """What a run is called elsewhere: the same after a kill, another for a fresh run of the same name."""
+    return (read_object(run_dir / "record.json") or {}).get("id")
 
 
 def collect_record(seed: int, argv: Sequence[str] | None = None) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class StepTable:
         """Merge ``values`` into the row of ``step`` and bring the file up to date."""
         rewrite = self.rows is None or any(name not in self._columns for name in values)
         if self.rows is None:
-            self.rows = {at: row for at, row in _read_rows(self.path).items() if at <= step}
+            self.rows = {at: row for at, row in read_rows(self.path).items() if at <= step}
         is_last = not self.rows or step >= next(reversed(self.rows))
         is_new = step not in self.rows
         self.rows.setdefault(step, {}).update({name: repr(float(value)) for name, value in values.items()})
@@ -76,7 +76,7 @@ def drop_rows_after(path: Path, step: int) -> None:
 def read_columns(path: Path) -> dict[str, tuple[list[int], list[float]]]:
     """Each column of a table as (steps, values), empty cells left out; empty if there is no file."""
     columns: dict[str, tuple[list[int], list[float]]] = {}
-    for step, row in sorted(_read_rows(path).items()):
+    for step, row in sorted(read_rows(path).items()):
         for name, text in row.items():
             steps, values = columns.setdefault(name, ([], []))
             steps.append(step)
@@ -84,8 +84,8 @@ def read_columns(path: Path) -> dict[str, tuple[list[int], list[float]]]:
     return columns
 
 
-def _read_rows(path: Path) -> dict[int, dict[str, str]]:
-    """Rows by step, without empty cells and without a torn last line."""
+def read_rows(path: Path) -> dict[int, dict[str, str]]:
+    """The cells of a table by step and name, without empty cells and without a torn last line."""
     if not path.exists():
         return {}
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)

@@ -11,14 +11,14 @@ from typing import Any
 
 from hydra.utils import get_class, instantiate
 from lightning.pytorch import LightningDataModule, Trainer, seed_everything
-from lightning.pytorch.loggers import WandbLogger
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ktr.analysis.report import write_report
 from ktr.config.resumption import checkpoint_folder, checkpoints, resumed_checkpoint, step_of
 from ktr.console.quiet import quiet_libraries
 from ktr.errors import MissingData
 from ktr.policy.family import Policy
+from ktr.record.curves import finishing
 from ktr.record.json_file import read_object, write_object
 from ktr.record.run_record import start_run
 from ktr.record.throughput import Throughput
@@ -59,46 +59,46 @@ def run_training(config: DictConfig, changed: Mapping[str, tuple[Any, Any]] | No
                 shutil.rmtree(later)
         start_run(run_dir, config, config.seed, trainer.world_size, resumed_at, changed)
 
-    with closing(module.engine):  # whatever happens, no process or memory of an engine outlives the run
-        before = _accuracy_at_start(run_dir, trainer, module, datamodule, resumed_from is not None)
-        fit_started, fit_started_cpu = time.perf_counter(), time.process_time()
-        state = None if resumed_from is None else resumed_from / TRAINER_STATE
-        trainer.fit(module, datamodule, ckpt_path=state, weights_only=True)
-        fit_seconds, fit_cpu_seconds = time.perf_counter() - fit_started, time.process_time() - fit_started_cpu
-        after = _validate(trainer, module, datamodule)
-        if not trainer.is_global_zero:
-            return run_dir
+    with finishing(trainer.loggers):
+        for logger in trainer.loggers:
+            logger.log_hyperparams(OmegaConf.to_container(config, resolve=True))
+        with closing(module.engine):  # whatever happens, no process or memory of an engine outlives the run
+            before = _accuracy_at_start(run_dir, trainer, module, datamodule, resumed_from is not None)
+            fit_started, fit_started_cpu = time.perf_counter(), time.process_time()
+            state = None if resumed_from is None else resumed_from / TRAINER_STATE
+            trainer.fit(module, datamodule, ckpt_path=state, weights_only=True)
+            fit_seconds, fit_cpu_seconds = time.perf_counter() - fit_started, time.process_time() - fit_started_cpu
+            after = _validate(trainer, module, datamodule)
+            if not trainer.is_global_zero:
+                return run_dir
 
-        summary = {
-            "name": config.name,
-            "algorithm": config.labels.algorithm,
-            "attribution": {"name": config.labels.attribution},
-            "seed": config.seed,
-            "num_updates": trainer.global_step,
-            "training_wall_seconds": fit_seconds,
-            "training_cpu_seconds": fit_cpu_seconds,
-            "accuracy_before": before,
-            "accuracy_after": after,
-            "skips": dict(datamodule.skips.counts),
-        }
-        for callback in trainer.callbacks:
-            if isinstance(callback, Throughput):
-                summary |= {
-                    "questions_per_second": callback.questions_per_second,
-                    "tokens_per_second": callback.tokens_per_second,
-                }
-        if config.get("probe") is not None:
-            probed = instantiate(config.probe)(module, datamodule.val_dataloader(), run_dir / "attribution.jsonl")
-            summary["attribution"] |= probed.pop("attribution")
-            summary |= probed
-        summary["rollout"] = module.engine.summary()
-    policy.save(run_dir / "policy", merge_adapters=True)
-    summary |= {"wall_seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - started_cpu}
-    write_object(run_dir / "summary.json", summary)
-    write_report(run_dir)
-    for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger):  # else the next run of a sweep would go on in this one
-            logger.experiment.finish(quiet=True)
+            summary = {
+                "name": config.name,
+                "algorithm": config.labels.algorithm,
+                "attribution": {"name": config.labels.attribution},
+                "seed": config.seed,
+                "num_updates": trainer.global_step,
+                "training_wall_seconds": fit_seconds,
+                "training_cpu_seconds": fit_cpu_seconds,
+                "accuracy_before": before,
+                "accuracy_after": after,
+                "skips": dict(datamodule.skips.counts),
+            }
+            for callback in trainer.callbacks:
+                if isinstance(callback, Throughput):
+                    summary |= {
+                        "questions_per_second": callback.questions_per_second,
+                        "tokens_per_second": callback.tokens_per_second,
+                    }
+            if config.get("probe") is not None:
+                probed = instantiate(config.probe)(module, datamodule.val_dataloader(), run_dir / "attribution.jsonl")
+                summary["attribution"] |= probed.pop("attribution")
+                summary |= probed
+            summary["rollout"] = module.engine.summary()
+        policy.save(run_dir / "policy", merge_adapters=True)
+        summary |= {"wall_seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - started_cpu}
+        write_object(run_dir / "summary.json", summary)
+        write_report(run_dir)
     return run_dir
 
 
