@@ -4,6 +4,8 @@
 logged skips, and the class name is the kind under which a skip is counted. All others stop the run.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -128,6 +130,21 @@ class MissingExtra(KtrError):
 
     def __init__(self, package: str, extra: str, hint: str = ""):
         super().__init__(f"{package} is not installed: pip install 'ktr[{extra}]'{hint}")
+
+
+class StorageError(KtrError):
+    """A file or folder that cannot be written or read: a full disk, a quota, a right that is missing, a broken disk."""
+
+
+@contextmanager
+def naming(path: Path | str) -> Iterator[None]:
+    """Give an ``OSError`` of what is done to a file the file's name, which only ``open`` does by itself."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 class EngineError(KtrError):

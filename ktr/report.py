@@ -9,6 +9,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ktr.config.endings import ending_of
 from ktr.errors import KtrError
 
 
@@ -20,6 +21,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KtrError as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    except OSError as error:
+        if (ending := ending_of(error, None)) is None:
+            raise
+        sys.stderr.write(f"{ending[1]}\n")
+        return ending[0]
     return 0
 
 

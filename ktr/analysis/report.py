@@ -10,6 +10,7 @@ from ktr.analysis.filmstrip import write_filmstrips
 from ktr.analysis.run_folder import RunFolder
 from ktr.analysis.shown_questions import shown_questions
 from ktr.analysis.shown_tokens import legend, shown_tokens
+from ktr.record.json_file import write_whole
 
 
 def write_report(run_dir: Path) -> Path:
@@ -39,5 +40,5 @@ def write_report(run_dir: Path) -> Path:
         legend=legend(run.signals, any("roles" in record for records in shown for record in records)),
     )
     path = run_dir / "report.html"
-    path.write_text(page, encoding="utf-8")
+    write_whole(path, page)
     return path

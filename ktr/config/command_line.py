@@ -21,10 +21,11 @@ from hydra import initialize_config_dir
 from hydra._internal.utils import get_args_parser  # hydra.main's own parser, which nothing public hands out
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from ktr.config.endings import WRONG, Stopped, ending_of, stopped_by_signals
 from ktr.config.keys import check_nodes, check_override, nearest
 from ktr.config.resumption import check_resumption
 from ktr.config.run_names import register_resolvers
@@ -51,32 +52,30 @@ def launch(
 ) -> None:
     """Check the command line, then run Hydra's ``task``. Errors of our own are one sentence and an exit code.
 
-    Exit code 2: the command line is wrong and nothing was done. Exit code 1: the run failed. Where the command line is
-    that of a sweep, the task runs in the context that ``sweep`` makes of its jobs, if one is given.
+    Exit code 2: the command line is wrong and nothing was done, or a disk is full or closed. Exit code 1: a run failed.
+    Above 128: a signal ended it. Where the command line is that of a sweep, the task runs in the context that ``sweep``
+    makes of its jobs, if one is given.
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra's short tracebacks hide where a job failed
+    logging.raiseExceptions = False  # a full disk is told once, not by each line that could not be logged
+    jobs: list[DictConfig] = []
     try:
-        jobs, swept = _checked(config_name, sys.argv[1:])
-        options = get_args_parser().parse_args(sys.argv[1:])
-        if swept and options.cfg:  # Hydra prints the config of a single job, and refuses a sweep
-            sys.stdout.write(_configs(jobs, options))
-            return
-    except KtrError as error:
-        sys.exit(_report(config_name, error, 2))
-    try:
-        with sweep(jobs) if sweep and swept else nullcontext():
-            task()
-    except KtrError as error:
-        logging.getLogger(__name__).debug("the run failed", exc_info=True)
-        sys.exit(_report(config_name, error, 1))
-    except InstantiationException as error:  # how Hydra hands on what a constructor raises
-        cause = error.__cause__
-        if isinstance(cause, ValueError):  # a value that a part refuses
-            cause = ConfigError(f"{str(error).rpartition('full_key: ')[2]}: {_first_line(cause)}")
-        if not isinstance(cause, KtrError):
+        with stopped_by_signals():
+            try:
+                jobs, swept = _checked(config_name, sys.argv[1:])
+            except KtrError as error:
+                sys.exit(_report(config_name, WRONG, f"{type(error).__name__}: {error}"))
+            options = get_args_parser().parse_args(sys.argv[1:])
+            if swept and options.cfg:  # Hydra prints the config of a single job, and refuses a sweep
+                sys.stdout.write(_configs(jobs, options))
+                return
+            with sweep(jobs) if sweep and swept else nullcontext():
+                task()
+    except (Exception, Stopped) as error:  # what is no fault of the program is told in one sentence; the rest goes on
+        if (ending := ending_of(error, jobs[0] if jobs else None)) is None:
             raise
         logging.getLogger(__name__).debug("the run failed", exc_info=True)
-        sys.exit(_report(config_name, cause, 1))
+        sys.exit(_report(config_name, *ending))
 
 
 def check_command_line(config_name: str, arguments: Sequence[str]) -> list[DictConfig]:
@@ -327,6 +326,6 @@ def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0]
 
 
-def _report(program: str, error: Exception, code: int) -> int:
-    sys.stderr.write(f"ktr.{program}: {type(error).__name__}: {error}\n")
+def _report(program: str, code: int, sentence: str) -> int:
+    sys.stderr.write(f"ktr.{program}: {sentence}\n")
     return code

@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from ktr.errors import MediaError, PromptTooLong, RowError
+from ktr.errors import MediaError, PromptTooLong, RowError, naming
 from ktr.types import VideoQuestion
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class SkipLog:
         return self._counts
 
     def record(self, skip: Skip) -> None:
-        with self._alone():
+        with naming(self.path), self._alone():
             self._read_on()
             if not self._add(asdict(skip)):
                 return

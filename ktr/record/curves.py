@@ -42,8 +42,8 @@ class WandbCurves(WandbLogger):
         notes: str | None = None,
     ) -> None:
         shown = {"entity": entity, "group": group, "job_type": job_type, "tags": tags and [*tags], "notes": notes}
-        mode = {"mode": "offline"} if offline else {}
-        super().__init__(name=name, project=project, save_dir=save_dir, log_model=False, **shown, **mode)
+        super().__init__(name=name, project=project, save_dir=save_dir)
+        self._wandb_init |= shown | ({"mode": "offline"} if offline else {})
         self._run_dir = Path(save_dir)
         self._first_missing: int | None = None  # the first step that W&B lacks; None before anything was logged
 
@@ -105,6 +105,8 @@ class TensorBoardCurves(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        if step is None:
+            raise ValueError("a point of a curve has a step: log with step=")
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter  # takes a second: only a run that writes starts with it
 

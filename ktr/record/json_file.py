@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ktr.errors import MissingData
+from ktr.errors import MissingData, naming
 
 
 def read_object(path: Path) -> dict[str, Any] | None:
@@ -36,5 +36,6 @@ def write_object(path: Path, value: Mapping[str, Any]) -> Path:
 def write_whole(path: Path, text: str) -> None:
     """Write a file; a reader sees the old one or the new one, never a part."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    with naming(path):
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)

@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO
 
+from ktr.errors import naming
+
 
 class StepTable:
     """A CSV file with one row for each step."""
@@ -28,6 +30,10 @@ class StepTable:
 
     def update(self, step: int, values: Mapping[str, float]) -> None:
         """Merge ``values`` into the row of ``step`` and bring the file up to date."""
+        with naming(self.path):
+            self._update(step, values)
+
+    def _update(self, step: int, values: Mapping[str, float]) -> None:
         rewrite = self.rows is None or any(name not in self._columns for name in values)
         if self.rows is None:
             self.rows = {at: row for at, row in read_rows(self.path).items() if at <= step}

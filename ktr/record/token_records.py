@@ -8,6 +8,7 @@ from typing import Any
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from ktr.errors import naming
 from ktr.types import Experience, TokenScores, TokenWeights
 
 Record = dict[str, Any]
@@ -84,7 +85,7 @@ def token_records(
 
 def append_records(path: Path, records: Iterable[Record]) -> None:
     """Append one JSON line for each record and hand them to the operating system."""
-    with path.open("a", encoding="utf-8") as file:
+    with naming(path), path.open("a", encoding="utf-8") as file:
         file.writelines(json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n" for record in records)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ktr.console.progress_line import track
 from ktr.data.dataset import QuestionDataset
+from ktr.errors import naming
 from ktr.shapes.example import Mixture, draw_example
 from ktr.shapes.video_file import write_video
 from ktr.shapes.world import WorldSettings
@@ -53,15 +54,21 @@ def dataset_folder(
 def write_dataset(
     split: str, num_questions: int, seed: int, cache: Path, world: WorldSettings, mixture: Mixture
 ) -> Path:
-    """The data set's folder, written if it is not there yet.
+    """The data set's folder, written if it is not there yet or has lost a file since.
 
     It appears under its name only when complete, so that a reader never sees half of it; of two processes that write
-    the same one, the second leaves the first one's files in place.
+    the same one, the second leaves the first one's files in place. Files of a damaged one are replaced one by one.
     """
     folder = dataset_folder(split, num_questions, seed, cache, world, mixture)
-    if folder.is_dir():
+    if _is_whole(folder, num_questions):
         return folder
     log.info("writing %d videos to %s", num_questions, folder)
+    with naming(folder):
+        _write(split, num_questions, seed, folder, world, mixture)
+    return folder
+
+
+def _write(split: str, num_questions: int, seed: int, folder: Path, world: WorldSettings, mixture: Mixture) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -79,15 +86,27 @@ def write_dataset(
         _rename(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return folder
 
 
 def _rename(partial: Path, folder: Path) -> None:
     try:
         os.rename(partial, folder)
     except OSError:
-        if not folder.is_dir():  # anything but that another process was faster
+        if not folder.is_dir():  # anything but that it is there: damaged, or of a process that was faster
             raise
+        if not _is_whole(folder, len(list((partial / "videos").iterdir()))):
+            (folder / "videos").mkdir(exist_ok=True)
+            for file in [path for path in partial.rglob("*") if path.is_file()]:
+                os.replace(file, folder / file.relative_to(partial))
+
+
+def _is_whole(folder: Path, num_questions: int) -> bool:
+    """Whether the rows are all there, and each with its video. What is wrong inside a video is told when it is read."""
+    try:
+        rows = json.loads((folder / ROWS).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return False
+    return len(rows) == num_questions and all((folder / row["path"]).is_file() for row in rows)
 
 
 def _settings(split: str, num_questions: int, seed: int, world: WorldSettings, mixture: Mixture) -> dict[str, object]:

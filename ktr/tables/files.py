@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ktr.record.json_file import write_whole
 from ktr.tables.console import table_console
 from ktr.tables.cost import Cost, read_cost
 from ktr.tables.csv_text import cost_csv, rows_csv, table_csv
@@ -41,7 +42,7 @@ def _write(folder: Path, table: Table, cost: Cost) -> list[Path]:
         "table.md": table_markdown(table, cost, figures),
     }
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        write_whole(folder / name, text)
     return [*figures.values(), *(folder / name for name in texts)]
 
 

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.utils import get_class, instantiate
 from lightning.pytorch import LightningDataModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import ProgressBar
 from omegaconf import DictConfig, OmegaConf
 
 from ktr.analysis.report import write_report
@@ -47,11 +48,7 @@ def run_training(config: DictConfig, changed: Mapping[str, tuple[Any, Any]] | No
     policy = load_policy(config, resumed_from)
     datamodule = instantiate(config.data, encode=encoder.encode)
     module = build_module(config, policy)
-    trainer = instantiate(
-        config.trainer,
-        logger=[instantiate(logger) for logger in config.logger.values()],
-        callbacks=[instantiate(callback) for callback in config.callbacks.values()],
-    )
+    trainer = build_trainer(config)
     if trainer.is_global_zero:
         resumed_at = None if resumed_from is None else step_of(resumed_from)
         for later in checkpoints(checkpoint_folder(config)):  # a longer run takes the batch that was cut as a whole
@@ -61,7 +58,7 @@ def run_training(config: DictConfig, changed: Mapping[str, tuple[Any, Any]] | No
 
     with finishing(trainer.loggers):
         for logger in trainer.loggers:
-            logger.log_hyperparams(OmegaConf.to_container(config, resolve=True))
+            logger.log_hyperparams(cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)))
         with closing(module.engine):  # whatever happens, no process or memory of an engine outlives the run
             before = _accuracy_at_start(run_dir, trainer, module, datamodule, resumed_from is not None)
             fit_started, fit_started_cpu = time.perf_counter(), time.process_time()
@@ -84,7 +81,7 @@ def run_training(config: DictConfig, changed: Mapping[str, tuple[Any, Any]] | No
                 "accuracy_after": after,
                 "skips": dict(datamodule.skips.counts),
             }
-            for callback in trainer.callbacks:
+            for callback in cast(Any, trainer).callbacks:
                 if isinstance(callback, Throughput):
                     summary |= {
                         "questions_per_second": callback.questions_per_second,
@@ -122,6 +119,18 @@ def _accuracy_at_start(
 def _validate(trainer: Trainer, module: Any, datamodule: LightningDataModule) -> dict[str, Any]:
     trainer.validate(module, datamodule, verbose=False)
     return module.validation_summary
+
+
+def build_trainer(config: DictConfig) -> Trainer:
+    """The trainer with its observers; one that is null is left out, and so are progress bars that are switched off."""
+    loggers, callbacks = (
+        [instantiate(part) for part in (config[group] or {}).values() if part is not None]
+        for group in ("logger", "callbacks")
+    )
+    if not config.trainer.get("enable_progress_bar", True):
+        callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
+    shows = any(isinstance(callback, ProgressBar) for callback in callbacks)  # else Lightning brings a bar of its own
+    return instantiate(config.trainer, logger=loggers, callbacks=callbacks, enable_progress_bar=shows)
 
 
 def load_policy(config: DictConfig, checkpoint: Path | None = None) -> Policy:

@@ -1,5 +1,6 @@
 """Laws of the pictures: what is asked about can be seen in the decoded file, and only across temporal patches."""
 
+import shutil
 import zlib
 from dataclasses import asdict
 
@@ -111,6 +112,22 @@ def test_a_complete_folder_is_read_again_and_not_written_again(tmp_path):
     (folder / "videos" / "000000.mp4").write_bytes(b"mark")
     assert write_dataset("train", 3, 0, tmp_path, WORLD, Mixture()) == folder
     assert (folder / "videos" / "000000.mp4").read_bytes() == b"mark"
+
+
+@pytest.mark.parametrize("damaged", ["videos/000001.mp4", "rows.json", "videos", "rows.json, torn"])
+def test_a_data_set_that_lost_a_file_is_whole_again(tmp_path, damaged: str):
+    folder = write_dataset("train", 3, 0, tmp_path, WORLD, Mixture())
+    files = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")}
+    path = folder / damaged.partition(",")[0]
+    if path.is_dir():
+        shutil.rmtree(path)
+    elif "torn" in damaged:
+        path.write_bytes(path.read_bytes()[:-5])
+    else:
+        path.unlink()
+    assert write_dataset("train", 3, 0, tmp_path, WORLD, Mixture()) == folder
+    assert {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")} == files
+    assert list(folder.parent.iterdir()) == [folder]
 
 
 def test_a_folder_that_could_not_be_finished_leaves_nothing_behind(tmp_path, monkeypatch):

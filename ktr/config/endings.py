@@ -1,0 +1,136 @@
+"""How a program ends before its end: which exit code, and the one sentence that says why and what helps."""
+
+import errno
+import os
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from json import JSONDecodeError
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig
+
+from ktr.errors import ConfigError, KtrError, MissingModel, StorageError
+
+WRONG, FAILED = 2, 1  # exit codes: what is given can't be used, a command line or a disk; the run itself failed
+_ELSEWHERE = "choose a folder that can be written"
+_REMEDIES = {
+    errno.ENOSPC: "make room on that disk",
+    errno.EDQUOT: "make room within your quota",
+    errno.EFBIG: "raise the limit on the size of a file (ulimit -f)",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENFILE: "close programs that hold many files open",
+    errno.EROFS: _ELSEWHERE,
+    errno.EACCES: f"get the right to it, or {_ELSEWHERE}",
+    errno.EPERM: f"get the right to it, or {_ELSEWHERE}",
+    errno.EIO: "check the disk",
+    errno.ESTALE: "mount that disk again",
+    errno.ENODEV: "mount that disk again",
+    errno.ENOTDIR: "a file stands where a folder belongs: move it",
+    errno.EISDIR: "a folder stands where a file belongs: move it",
+    errno.EEXIST: "a file stands where a folder belongs: move it",
+    errno.ENOENT: f"it is gone, or nothing can be made there: {_ELSEWHERE}",
+    errno.ENAMETOOLONG: "give a shorter name=… or folder",
+    errno.ELOOP: "mend that symbolic link",
+}
+
+
+class Stopped(BaseException):
+    """A signal that asks the program to end. No ``Exception``, so that nothing on the way takes it for a fault."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Inside, the first SIGINT or SIGTERM raises ``Stopped``, so that what is open is closed; a second one kills."""
+
+    def stop(number: int, frame: Any) -> NoReturn:
+        for other in previous:
+            signal.signal(other, signal.SIG_DFL)
+        raise Stopped(number)
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def ending_of(error: BaseException, job: DictConfig | None) -> tuple[int, str] | None:
+    """Exit code and sentence of what ended a program; None of a fault of the program, which has a traceback.
+
+    ``job`` is what ran, or the first job of a sweep.
+    """
+    if isinstance(error, Stopped):
+        name = signal.Signals(error.number).name
+        return 128 + error.number, f"{name}: ended; start the same command again to go on from the last checkpoint"
+    told = _own(error, job) or _storage_error(error, job)
+    if told is None:
+        return None
+    return WRONG if isinstance(told, StorageError | MissingModel) else FAILED, f"{type(told).__name__}: {told}"
+
+
+def _own(error: BaseException, job: DictConfig | None) -> KtrError | None:
+    """The error of ours that an error is, or stands for."""
+    if isinstance(error, KtrError):
+        return error
+    cause = error.__cause__
+    if not isinstance(error, InstantiationException) or cause is None:
+        return None
+    key = str(error).rpartition("full_key: ")[2]  # how Hydra hands on what a constructor raises
+    if isinstance(cause, KtrError):
+        return cause
+    torn = isinstance(cause, OSError | JSONDecodeError) or type(cause).__name__ in ("SafetensorError", "Exception")
+    if key in ("model", "encoder") and torn and _number(cause) is None:  # its encoder reads the same folder
+        path = "" if job is None else f"={job.model.path}"
+        return MissingModel(f"model.path{path}: cannot be loaded ({_first_line(cause)}); put its files there again")
+    return ConfigError(f"{key}: {_first_line(cause)}") if isinstance(cause, ValueError) else None
+
+
+def _storage_error(error: BaseException, job: DictConfig | None) -> StorageError | None:
+    """The fault of a disk behind an error, also where a library hid it behind one of its own."""
+    seen: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in seen:
+        if (number := _number(link)) in _REMEDIES:
+            name = getattr(link, "filename2", None) or getattr(link, "filename", None)  # of a copy, where to
+            where = f"a file of {job.paths.run_dir if job else os.getcwd()}" if name is None else str(name)
+            remedy = _REMEDIES[number] + _key_of(where, job)
+            return StorageError(f"{where}: {os.strerror(number).lower()}; {remedy}, then {_again(job)}")
+        seen.append(link)
+        link = link.__cause__ or link.__context__
+    return None
+
+
+def _again(job: DictConfig | None) -> str:
+    if job is not None and Path(job.paths.run_dir, "summary.json").exists():  # only its report is not there yet
+        return f"python -m ktr.report {job.paths.run_dir}"
+    return "start the same command again"
+
+
+def _number(error: BaseException) -> int | None:
+    """The system's number of an error; libraries in Rust have it in their text only."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return None if found is None else int(found[1])
+
+
+def _key_of(where: str, job: DictConfig | None) -> str:
+    if job is None:
+        return ""
+    for key in ("cache", "runs"):
+        if Path(where).absolute().is_relative_to(Path(str(job.paths[key])).expanduser().absolute()):
+            return f" (paths.{key})"
+    return ""
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
