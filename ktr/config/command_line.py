@@ -27,6 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ktr.config.endings import WRONG, Stopped, ending_of, stopped_by_signals
 from ktr.config.keys import check_nodes, check_override, nearest
+from ktr.config.refused import check_options
 from ktr.config.resumption import check_resumption
 from ktr.config.run_names import register_resolvers
 from ktr.config.schemas import register_schemas
@@ -141,6 +142,7 @@ def compose(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key}: {_first_line(error)}") from error
     check_nodes(_plain(config), resolved)
+    check_options(resolved)
     _check_signals(resolved, choices)
     return config
 

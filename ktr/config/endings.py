@@ -81,6 +81,8 @@ def _own(error: BaseException, job: DictConfig | None) -> KtrError | None:
     """The error of ours that an error is, or stands for."""
     if isinstance(error, KtrError):
         return error
+    if _is_of_lightning(error):
+        return ConfigError(f"trainer: {_first_line(error)}")
     cause = error.__cause__
     if not isinstance(error, InstantiationException) or cause is None:
         return None
@@ -90,8 +92,15 @@ def _own(error: BaseException, job: DictConfig | None) -> KtrError | None:
     torn = isinstance(cause, OSError | JSONDecodeError) or type(cause).__name__ in ("SafetensorError", "Exception")
     if key in ("model", "encoder") and torn and _number(cause) is None:  # its encoder reads the same folder
         path = "" if job is None else f"={job.model.path}"
-        return MissingModel(f"model.path{path}: cannot be loaded ({_first_line(cause)}); put its files there again")
-    return ConfigError(f"{key}: {_first_line(cause)}") if isinstance(cause, ValueError) else None
+        what = f"{type(cause).__name__}: {_first_line(cause)}"
+        return MissingModel(f"model.path{path}: cannot be loaded ({what}); put its files there again")
+    refused = isinstance(cause, ValueError) or _is_of_lightning(cause)
+    return ConfigError(f"{key}: {_first_line(cause)}") if refused else None
+
+
+def _is_of_lightning(error: BaseException) -> bool:
+    """Whether Lightning refuses what it was given; a trainer is imported only once the command line is right."""
+    return type(error).__name__ == "MisconfigurationException"
 
 
 def _storage_error(error: BaseException, job: DictConfig | None) -> StorageError | None:
@@ -133,4 +142,4 @@ def _key_of(where: str, job: DictConfig | None) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -62,7 +62,7 @@ class SkipLog:
         return self._counts
 
     def record(self, skip: Skip) -> None:
-        with naming(self.path), self._alone():
+        with naming(self.path or ""), self._alone():
             self._read_on()
             if not self._add(asdict(skip)):
                 return

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from ktr.analysis.report import write_report
 from ktr.config.resumption import checkpoint_folder, checkpoints, resumed_checkpoint, step_of
 from ktr.console.quiet import quiet_libraries
-from ktr.errors import MissingData
+from ktr.errors import ConfigError, MissingData
 from ktr.policy.family import Policy
 from ktr.record.curves import finishing
 from ktr.record.json_file import read_object, write_object
@@ -26,6 +26,7 @@ from ktr.record.throughput import Throughput
 from ktr.scoring.reference import Reference
 from ktr.training.checkpoint import TRAINER_STATE
 from ktr.training.policy_module import PolicyModule
+from ktr.training.replicated_strategy import ReplicatedStrategy
 
 # Written when the held-out accuracy at the start is known, so that a resumed run need not measure it again.
 _START = "start.json"
@@ -130,7 +131,13 @@ def build_trainer(config: DictConfig) -> Trainer:
     if not config.trainer.get("enable_progress_bar", True):
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
     shows = any(isinstance(callback, ProgressBar) for callback in callbacks)  # else Lightning brings a bar of its own
-    return instantiate(config.trainer, logger=loggers, callbacks=callbacks, enable_progress_bar=shows)
+    trainer = instantiate(config.trainer, logger=loggers, callbacks=callbacks, enable_progress_bar=shows)
+    if trainer.world_size > 1 and not isinstance(trainer.strategy, ReplicatedStrategy):
+        raise ConfigError(
+            f"trainer.devices={config.trainer.devices}: these are {trainer.world_size} ranks, over which "
+            f"{type(trainer.strategy).__name__} sums no gradients; choose trainer=gpu or trainer=ddp"
+        )
+    return trainer
 
 
 def load_policy(config: DictConfig, checkpoint: Path | None = None) -> Policy:

@@ -1,0 +1,149 @@
+"""Options of Lightning and vLLM that a run can't keep: each is refused before any work, with what to set in its place.
+
+What is not in these tables reaches the library and is in force. The modules here optimise by hand, hand out questions
+themselves, and keep checkpoints of their own, which is why much of ``Trainer`` would be read by nobody.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ktr.errors import ConfigError
+
+# Key of trainer: the values that are kept, why no other is, and what to do.
+TRAINER: Mapping[str, tuple[tuple[Any, ...], str, str]] = {
+    "precision": (
+        (None, 32, "32", "32-true", "bf16", "bf16-mixed"),
+        "fp16 would need its loss scaled, and *-true would convert the policy and its batches",
+        "choose bf16-mixed (master weights in fp32), or 32-true with model.dtype=bfloat16 to keep weights in bf16",
+    ),
+    "accumulate_grad_batches": (
+        (1,),
+        "a loss is divided by the counts of its own batch, whose gradients are summed already",
+        "raise data.questions_per_step; scorer.max_tokens_per_pass bounds the memory that a step takes",
+    ),
+    "gradient_clip_val": ((None,), "gradients are clipped by the step itself", "set optimizer.max_grad_norm"),
+    "gradient_clip_algorithm": ((None,), "gradients are clipped by their norm", "set optimizer.max_grad_norm"),
+    "fast_dev_run": (
+        (False, 0),
+        "it leaves out logs and checkpoints, and the run would still count as finished",
+        "set trainer.max_steps=2 and the number of questions of data.train and data.validation",
+    ),
+    "overfit_batches": (
+        (0, 0.0),
+        "questions have an order of their own",
+        "lower the number of questions of data.train",
+    ),
+    "limit_train_batches": ((None, 1.0), "the place in the data goes on over it", "set trainer.max_steps"),
+    "limit_test_batches": ((None, 1.0), "there is no test loop", "leave it out; python -m ktr.evaluate tests a policy"),
+    "limit_predict_batches": ((None, 1.0), "there is no prediction loop", "leave it out"),
+    "num_sanity_val_steps": (
+        (0,),
+        "held-out accuracy is measured before the first update anyway",
+        "leave it at 0",
+    ),
+    "enable_checkpointing": (
+        (False,),
+        "Lightning's checkpoint would hold no weights",
+        "leave it false and set callbacks.model_checkpoint.every_n_steps",
+    ),
+    "max_time": (
+        (None,),
+        "a run that it ends would count as finished",
+        "set trainer.max_steps, or end the run by SIGTERM and start it again to go on",
+    ),
+    "min_steps": ((None,), "nothing ends a run early", "set trainer.max_steps"),
+    "min_epochs": ((None,), "nothing ends a run early", "set trainer.max_epochs"),
+    "reload_dataloaders_every_n_epochs": ((0,), "the data stay the same and know their place", "leave it at 0"),
+    "use_distributed_sampler": ((False,), "each rank takes its share of the questions itself", "leave it false"),
+    "sync_batchnorm": ((False,), "no model here has a batch norm", "leave it false"),
+    "barebones": ((False,), "it leaves out what a run writes down", "set callbacks=none"),
+    "model_registry": ((None,), "the policy is a folder of the run", "leave it out"),
+    "logger": ((), "loggers are a group of their own", "choose logger=wandb or logger=tensorboard"),
+    "callbacks": ((), "callbacks are a group of their own", "add +callbacks.<name>={_target_: …}"),
+}
+ALONE = (
+    "auto",
+    "single_device",
+)  # names of strategies that share nothing; of the others, ReplicatedStrategy is the one
+POSITIVE = {"limit_val_batches": "data.validation", "log_every_n_steps": "logger"}  # 0 would leave a run without them
+
+# What of vLLM decides only where and how fast it computes; anything else may change what is sampled, its log-probs, or
+# what a push of weights reaches.
+PASSED_ON = frozenset({
+    "tensor_parallel_size", "distributed_executor_backend", "disable_custom_all_reduce", "distributed_timeout_seconds",
+    "mm_encoder_tp_mode", "mm_encoder_attn_backend", "attention_backend", "attention_config", "disable_cascade_attn",
+    "block_size", "num_gpu_blocks_override", "watermark", "compilation_config", "cudagraph_capture_sizes",
+    "max_cudagraph_capture_size", "optimization_level", "enable_flashinfer_autotune", "numa_bind", "numa_bind_nodes",
+    "numa_bind_cpus", "disable_log_stats", "profiler_config",
+})  # fmt: skip
+INSTEAD = {
+    "model": "model.path", "tokenizer": "model.path", "hf_config_path": "model.path", "dtype": "model.dtype",
+    "api_key": "rollout.api_key_env, the name of a variable", "hf_token": "the variable HF_TOKEN",
+    "host": "rollout.host", "port": "rollout.addresses, for a server that is started elsewhere",
+    "max_model_len": "rollout.max_model_len", "max_num_seqs": "rollout.max_num_seqs", "seed": "seed",
+    "max_num_batched_tokens": "rollout.max_num_batched_tokens", "enforce_eager": "rollout.enforce_eager",
+    "gpu_memory_utilization": "rollout.gpu_memory_utilization", "enable_sleep_mode": "rollout.sleep",
+    "kv_cache_memory_bytes": "rollout.kv_cache_gib on a CPU, rollout.gpu_memory_utilization on a GPU",
+    "enable_lora": "rollout.lora=adapters", "max_lora_rank": "rollout.lora=adapters",
+    "max_loras": "rollout.lora=adapters", "data_parallel_size": "rollout.num_servers",
+    "mm_processor_kwargs": "video.max_pixels and video.num_frames", "media_io_kwargs": "video.num_frames",
+    "override_generation_config": "sampling.*", "device_ids": "rollout.devices",
+}  # fmt: skip
+
+
+def check_options(config: Mapping[str, Any]) -> None:
+    """Raise ConfigError where a resolved config has an option that nothing would honour."""
+    if isinstance(trainer := config.get("trainer"), Mapping):
+        _check_trainer(trainer)
+    if isinstance(rollout := config.get("rollout"), Mapping):
+        _check_extra(rollout)
+
+
+def _check_trainer(trainer: Mapping[str, Any]) -> None:
+    for key, (kept, reason, remedy) in TRAINER.items():
+        if key in trainer and not any(_same(trainer[key], other) for other in kept):
+            raise ConfigError(f"trainer.{key}={trainer[key]}: {reason}; {remedy}")
+    for key, without in POSITIVE.items():
+        if trainer.get(key) == 0:
+            raise ConfigError(f"trainer.{key}=0: a run needs its {without}; give 1 at least")
+    strategy = trainer.get("strategy", "auto")
+    if isinstance(strategy, str) and strategy not in ALONE:
+        raise ConfigError(
+            f"trainer.strategy={strategy}: it reduces or shards in each backward pass, of which ranks run different "
+            "numbers; choose trainer=ddp, or trainer=gpu on GPUs, with trainer.devices=<number>"
+        )
+    several = [f"trainer.{key}={trainer[key]}" for key in ("devices", "num_nodes") if _count(trainer.get(key)) > 1]
+    if several and isinstance(strategy, str):
+        raise ConfigError(
+            f"{' '.join(several)}: trainer.strategy={strategy} sums no gradients over ranks; choose trainer=ddp, or "
+            f"trainer=gpu on GPUs, with {' '.join(several)}"
+        )
+
+
+def _check_extra(rollout: Mapping[str, Any]) -> None:
+    extra = rollout.get("extra") or {}
+    for name in extra:
+        if (plain := name.replace("-", "_")) in INSTEAD:
+            raise ConfigError(f"rollout.extra.{name}: ktr sets it itself; set {INSTEAD[plain]}")
+        if plain not in PASSED_ON:
+            raise ConfigError(
+                f"rollout.extra.{name}: it may change what is sampled, its log-probs or what a weight push reaches; "
+                f"leave it out: vLLM is passed {', '.join(sorted(PASSED_ON))}"
+            )
+    if extra and rollout.get("addresses"):
+        raise ConfigError("rollout.extra: it reaches no server of rollout.addresses; give it to those where they start")
+    if extra.get("tensor_parallel_size", 1) != 1 and rollout["_target_"].endswith("VLLMColocateEngine"):
+        raise ConfigError(
+            "rollout.extra.tensor_parallel_size: one engine a rank has one GPU; choose rollout=vllm_server"
+        )
+
+
+def _same(value: Any, other: Any) -> bool:
+    return value == other and type(value) is type(other)  # 1 is one batch, 1.0 all of them
+
+
+def _count(devices: Any) -> int:
+    """Devices that a value of the trainer asks for by number; 1 where the machine decides."""
+    if isinstance(devices, str):
+        devices = int(devices) if devices.isdigit() else devices.split(",")
+    return len(devices) if isinstance(devices, list) else int(devices or 1)
