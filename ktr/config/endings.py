@@ -17,6 +17,7 @@ from ktr.errors import ConfigError, KtrError, MissingModel, StorageError
 
 WRONG, FAILED = 2, 1  # exit codes: what is given can't be used, a command line or a disk; the run itself failed
 _ELSEWHERE = "choose a folder that can be written"
+_OTHER_TRAINER = "; change trainer.*, or choose trainer=cpu"
 _REMEDIES = {
     errno.ENOSPC: "make room on that disk",
     errno.EDQUOT: "make room within your quota",
@@ -82,7 +83,7 @@ def _own(error: BaseException, job: DictConfig | None) -> KtrError | None:
     if isinstance(error, KtrError):
         return error
     if _is_of_lightning(error):
-        return ConfigError(f"trainer: {_first_line(error)}")
+        return ConfigError(f"trainer: {_first_line(error)}{_OTHER_TRAINER}")
     cause = error.__cause__
     if not isinstance(error, InstantiationException) or cause is None:
         return None
@@ -94,8 +95,9 @@ def _own(error: BaseException, job: DictConfig | None) -> KtrError | None:
         path = "" if job is None else f"={job.model.path}"
         what = f"{type(cause).__name__}: {_first_line(cause)}"
         return MissingModel(f"model.path{path}: cannot be loaded ({what}); put its files there again")
-    refused = isinstance(cause, ValueError) or _is_of_lightning(cause)
-    return ConfigError(f"{key}: {_first_line(cause)}") if refused else None
+    if _is_of_lightning(cause):
+        return _own(cause, job)
+    return ConfigError(f"{key}: {_first_line(cause)}") if isinstance(cause, ValueError) else None
 
 
 def _is_of_lightning(error: BaseException) -> bool:

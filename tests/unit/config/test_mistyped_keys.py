@@ -91,7 +91,7 @@ def test_a_key_that_nothing_is_like_is_answered_with_each_key_that_there_is_once
 
 def test_what_is_right_passes():
     for override in (
-        "+trainer.gradient_clip_val=1.0",
+        "+trainer.detect_anomaly=true",
         "optimizer.lr=1",
         "model.lora={r:8}",
         "attribution.signals.visual=null",

@@ -72,9 +72,7 @@ def test_a_value_that_is_kept_passes(key: str, kept: Any):
     check_trainer(**{key: kept})
 
 
-@pytest.mark.parametrize(
-    "strategy", ["ddp", "ddp_spawn", "ddp_find_unused_parameters_true", "fsdp", "deepspeed_stage_3"]
-)
+@pytest.mark.parametrize("strategy", ["ddp", "ddp_spawn", "ddp_notebook", "fsdp", "deepspeed_stage_3"])
 def test_a_strategy_that_reduces_in_each_backward_pass_is_refused(strategy: str):
     with pytest.raises(ConfigError, match=f"trainer.strategy={strategy}: .* choose trainer=ddp"):
         check_trainer(strategy=strategy)
