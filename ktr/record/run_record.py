@@ -41,9 +41,9 @@ def start_run(
     """Write config.yaml and record.json before any work; return the record.
 
     A fresh run removes what an earlier run left under the same name (``OUTCOMES``, figures, curves), so that no row of
-    it can pass for its own, and gets an ``id``. A run that is resumed after the step ``resumed_at`` keeps what it had by
-    then. It appends its record to ``resumed`` in the first one, with that ``step`` and what ``changed`` there: old and
-    new value by key.
+    it can pass for its own, and gets an ``id``. A run that is resumed after the step ``resumed_at`` keeps what it had
+    by then. It appends its record to ``resumed`` in the first one, with that ``step`` and what ``changed`` there: old
+    and new value by key.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     record = collect_record(seed) | {"ranks": ranks}

@@ -73,7 +73,7 @@ class StepTable:
 
 def drop_rows_after(path: Path, step: int) -> None:
     """Cut off the rows of later steps, and the columns that only they had, for a run that goes on from ``step``."""
-    table, rows = StepTable(path), _read_rows(path)
+    table, rows = StepTable(path), read_rows(path)
     table.rows = {at: row for at, row in rows.items() if at <= step}
     if len(table.rows) < len(rows):
         table.write()
