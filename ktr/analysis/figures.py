@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from ktr.analysis import palette
 from ktr.analysis.attribution_summary import attribution_summary, exclusive_fractions
 from ktr.analysis.figure_style import STYLE, WIDTH
+from ktr.analysis.panel_figures import draw_section
 from ktr.analysis.run_folder import RunFolder
 from ktr.analysis.statistics import smooth
 
@@ -170,10 +171,16 @@ def draw_throughput(run: RunFolder) -> Figure | None:
     return figure
 
 
+def draw_gradients(run: RunFolder) -> Figure | None:
+    """Norms and cosines of the gradients of parts of the tokens, and the variance of their losses."""
+    return draw_section([run], "Gradients") if "grad/norm/all" in run.metrics else None
+
+
 FIGURES: Mapping[str, Callable[[RunFolder], Figure | None]] = {
     "accuracy": draw_accuracy,
     "training": draw_training,
     "selection": draw_selection,
+    "gradients": draw_gradients,
     "ground_truth": draw_ground_truth,
     "throughput": draw_throughput,
 }

@@ -34,6 +34,16 @@ Throughput  | Seconds of a step                               | train/step_secon
 Throughput  | Learning rate                                   | lr
 """  # noqa: E501
 
+# of the paper (arXiv 2601.19686, Fig. 11), at 7B
+PUBLISHED = {
+    "grad/norm/selected": 4.5,
+    "grad/norm/rest": 1.505,
+    "grad/cosine/selected": 0.862,
+    "grad/cosine/rest": 0.572,
+    "loss/variance": 0.444,
+    "loss/variance_all": 0.553,
+}
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -49,8 +59,9 @@ class Panel:
         return "|".join("^" + "[^/]+".join(map(re.escape, name.split("*"))) + "$" for name in self.names)
 
     def among(self, logged: Sequence[str]) -> list[str]:
-        """The panel's metrics among the names that a run logged."""
-        return [name for name in logged if re.search(self.pattern, name)]
+        """The panel's metrics among the names that a run logged, in the panel's order."""
+        found = [[name for name in logged if re.search(pattern, name)] for pattern in self.pattern.split("|")]
+        return list(dict.fromkeys(name for names in found for name in names))
 
 
 def _panel(line: str) -> Panel:

@@ -1,0 +1,82 @@
+"""compare.html of several runs, and report.html while a run goes on."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.pytorch import LightningModule, Trainer
+
+from ktr.analysis.compare import comparison_rows, write_comparison
+from ktr.analysis.panel_figures import draw_section
+from ktr.analysis.run_folder import RunFolder
+from ktr.errors import MissingData
+from ktr.record.metrics_csv import MetricsCSV
+from ktr.training.live_report import LiveReport
+
+RUNNING = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False), LightningModule()
+SIGNALS = ("entropy", "visual", "temporal")
+
+
+def with_gradients(run_dir: Path, name: str) -> Path:
+    """A copy of a run with measured gradients, by another name."""
+    copy = run_dir.with_name(name)
+    shutil.copytree(run_dir, copy)
+    logger = MetricsCSV(copy)
+    for step in (4, 14, 24):
+        logger.log_metrics({"grad/norm/all": 1.0, "grad/norm/selected": 0.9, "grad/norm/role/<b>": 0.1}, step)
+    return copy
+
+
+def test_several_runs_are_one_page_of_their_own(make_run: Any, tmp_path: Path):
+    run_dir = make_run(SIGNALS, truth=True)
+    page = write_comparison([run_dir, with_gradients(run_dir, "<b>bold")], tmp_path / "compare.html").read_text()
+    assert "80.0 % (70.0 to 90.0)" in page and "Gradients" in page and "Rewards" in page
+    assert "http" not in page and "<b>bold" not in page and page.count("data:image/png") == page.count("<img")
+
+
+def test_rows_are_those_that_a_run_has(make_run: Any):
+    plain = RunFolder.read(make_run(()))
+    measured = RunFolder.read(with_gradients(plain.path, "measured"))
+    rows = dict(comparison_rows([plain, measured]))
+    assert rows["grad/norm/selected, mean (published 4.5)"] == ["", "0.900"]
+    assert "visual AUROC" not in rows and rows["updates"] == ["unfinished"] * 2
+
+
+def test_one_run_is_no_comparison_and_a_folder_without_one_is_named(make_run: Any, tmp_path: Path):
+    run_dir = make_run(())
+    with pytest.raises(MissingData, match="two run folders"):
+        write_comparison([run_dir], tmp_path / "compare.html")
+    with pytest.raises(MissingData, match="nowhere"):
+        write_comparison([run_dir, tmp_path / "nowhere"], tmp_path / "compare.html")
+
+
+def test_a_section_without_data_is_left_out(make_run: Any):
+    run = RunFolder.read(make_run(()))
+    assert draw_section([run], "Gradients") is None and draw_section([run], "Rewards") is not None
+
+
+def test_the_report_is_written_again_while_its_share_of_the_time_lasts(make_run: Any, monkeypatch: pytest.MonkeyPatch):
+    run_dir, seconds, written = make_run(SIGNALS), [0.0], []
+
+    def write(folder: Path) -> None:
+        written.append(seconds[0])
+        seconds[0] += 2.0
+
+    monkeypatch.setattr("ktr.training.live_report.perf_counter", lambda: seconds[0])
+    monkeypatch.setattr("ktr.training.live_report.write_report", write)
+    callback = LiveReport(run_dir, share=0.01, first_after=60.0)
+    callback.on_train_start(*RUNNING)
+    for _ in range(2000):
+        seconds[0] += 1.0
+        callback.on_train_batch_start(*RUNNING, None, 0)
+    assert written[0] == 60.0 and len(written) == 10
+    assert 2.0 * len(written) <= 0.01 * seconds[0] + 2.0
+
+
+def test_a_run_that_goes_on_has_a_report(make_run: Any):
+    run_dir = make_run(SIGNALS)
+    (run_dir / "summary.json").unlink()
+    callback = LiveReport(run_dir, share=1.0, first_after=0.0)
+    callback.on_train_batch_start(*RUNNING, None, 0)
+    assert "Training" in (run_dir / "report.html").read_text()
