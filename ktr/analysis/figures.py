@@ -15,6 +15,7 @@ from ktr.analysis.figure_style import STYLE, WIDTH
 from ktr.analysis.panel_figures import draw_section
 from ktr.analysis.run_folder import RunFolder
 from ktr.analysis.statistics import smooth
+from ktr.analysis.upset import draw_combinations
 
 LINES = ("#1d8a6e", "#4c5f8a", "#a9b4c0", "#c2703d")
 
@@ -101,7 +102,7 @@ def draw_selection(run: RunFolder) -> Figure | None:
         axes["by_step"].yaxis.set_major_formatter(lambda y, _: f"{100 * y:g}%")
         axes["by_step"].set_ylim(bottom=0)
     if combinations:
-        _draw_combinations(axes["shares"], axes["sets"], combinations)
+        draw_combinations(axes["shares"], axes["sets"], combinations)
         where = "held out" if run.attribution else "training"
         axes["shares"].set_title(f"tokens by the signals that select them ({where})")
     return figure
@@ -217,35 +218,6 @@ def _draw_curves(axes: Axes, columns: Mapping[str, tuple[list[int], list[float]]
     axes.set_xlabel("step")
     if len(columns) > 1:
         axes.legend()
-
-
-def _draw_combinations(upper: Axes, lower: Axes, combinations: Mapping[tuple[str, ...], float]) -> None:
-    """An UpSet plot: bars of exclusive shares above a matrix of dots that names the sets."""
-    found = {signal for signals in combinations for signal in signals}
-    signals = [name for name in palette.SIGNALS if name in found] + sorted(found.difference(palette.SIGNALS))
-    colors = palette.signal_colors(signals)
-    places = range(len(combinations))
-    bar_colors = [colors[chosen[0]] if len(chosen) == 1 else palette.MUTED for chosen in combinations]
-    bars = upper.bar(places, list(combinations.values()), 0.6, color=bar_colors)
-    upper.bar_label(bars, labels=[f"{value:.1%}" for value in combinations.values()], fontsize=8, color=palette.INK)
-    upper.yaxis.set_major_formatter(lambda y, _: f"{100 * y:g}%")
-    upper.margins(y=0.15)
-    for row, signal in enumerate(signals):
-        lower.scatter(places, [row] * len(places), s=36, color=palette.GRID)
-        held = [at for at, chosen in enumerate(combinations) if signal in chosen]
-        lower.scatter(held, [row] * len(held), s=46, color=colors[signal], zorder=3)
-    for at, chosen in enumerate(combinations):
-        rows = [signals.index(signal) for signal in chosen]
-        lower.plot([at, at], [min(rows), max(rows)], color=palette.MUTED, lw=1.6, zorder=2)
-    lower.set_yticks(range(len(signals)), signals)
-    lower.set_ylim(len(signals) - 0.5, -0.5)
-    lower.set_xticks([])
-    upper.set_xticks([])
-    upper.set_xlim(-0.6, len(combinations) - 0.4)
-    lower.set_xlim(upper.get_xlim())
-    lower.grid(visible=False)
-    lower.spines[:].set_visible(False)
-    lower.tick_params(length=0)
 
 
 def _draw_scores_by_role(axes: Axes, records: list[dict], signal: str, color: str) -> None:

@@ -1,12 +1,10 @@
 """report.html of a run: one self-contained page, without scripts, built from the files of the run folder alone."""
 
-from base64 import b64encode
 from pathlib import Path
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ktr.analysis.figures import write_figures
 from ktr.analysis.filmstrip import write_filmstrips
+from ktr.analysis.page import page_environment
 from ktr.analysis.run_folder import RunFolder
 from ktr.analysis.shown_questions import shown_questions
 from ktr.analysis.shown_tokens import legend, shown_tokens
@@ -22,16 +20,8 @@ def write_report(run_dir: Path) -> Path:
     run = RunFolder.read(run_dir)
     questions = shown_questions(run)
     shown = [records for group in questions.values() for records in group]
-    # Any text is escaped where it is shown: a question or an answer may hold what looks like HTML.
-    environment = Environment(
-        loader=PackageLoader("ktr.analysis"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"base64": lambda file: b64encode(file.read_bytes()).decode(), "tokens": shown_tokens}
+    environment = page_environment()
+    environment.filters["tokens"] = shown_tokens
     page = environment.get_template("report.html").render(
         run=run,
         figures=write_figures(run),
