@@ -1,0 +1,1 @@
+"""Statistics of the words whose tokens the signals select, from the rollout records of runs."""
