@@ -2,11 +2,13 @@
 
 ``python -m ktr.report tables <folder> …`` prints the tables of the runs below each folder, obtained beside published,
 and writes them there: table.md, table.tex, table.csv, rows.csv, cost.csv and figures.
+
+``python -m ktr.report words runs/<run> …`` writes words.html, words.json and figures: which words the signals select.
 """
 
 import sys
 from argparse import ArgumentParser
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ktr.config.endings import ending_of
@@ -16,11 +18,12 @@ from ktr.errors import KtrError
 def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     try:
-        for text in _tables(argv[1:]) if argv[:1] == ["tables"] else _runs(argv):
+        command = COMMANDS.get(argv[0]) if argv else None
+        for text in command(argv[1:]) if command else _runs(argv):
             sys.stdout.write(f"{text}\n")
     except KtrError as error:
         sys.stderr.write(f"{error}\n")
-        return 1
+        return 2
     except OSError as error:
         if (ending := ending_of(error, None)) is None:
             raise
@@ -33,7 +36,8 @@ def _runs(argv: Sequence[str]) -> Iterator[str]:
     parser = ArgumentParser(
         prog="python -m ktr.report",
         description="Rebuild the figures and report.html of runs.",
-        epilog="python -m ktr.report tables <folder> … prints the tables of the runs below a folder, and writes them.",
+        epilog="python -m ktr.report tables <folder> … prints the tables of the runs below a folder, and writes them; "
+        "python -m ktr.report words <run folder> … writes which words the signals select.",
     )
     parser.add_argument("run_dir", type=Path, nargs="+", help="a run folder: config.yaml, metrics.csv, summary.json …")
     run_dirs = parser.parse_args(argv).run_dir
@@ -57,6 +61,21 @@ def _tables(argv: Sequence[str]) -> Iterator[str]:
         yield text
         yield from (str(path) for path in written if path.name == "table.md")
 
+
+def _words(argv: Sequence[str]) -> Iterator[str]:
+    parser = ArgumentParser(
+        prog="python -m ktr.report words",
+        description="Write words.html, words.json and figures into each run folder: which words the signals select.",
+        epilog="Options: output=<folder>, one page of all runs together; tagger=textblob, spacy, spacy:<model> or "
+        "module.Class; records=rollouts or attribution; font=<file> for the clouds; seed=<number> of the bootstrap.",
+    )
+    parser.add_argument("argument", metavar="run_dir", nargs="+", help="a folder with rollouts.jsonl, or an option")
+    from ktr.analysis.words.words_page import words_pages
+
+    yield from map(str, words_pages(parser.parse_args(argv).argument))
+
+
+COMMANDS: Mapping[str, Callable[[Sequence[str]], Iterator[str]]] = {"tables": _tables, "words": _words}
 
 if __name__ == "__main__":
     raise SystemExit(main())

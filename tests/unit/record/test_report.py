@@ -73,7 +73,7 @@ def test_a_run_that_was_cut_off_has_a_report(make_run):
 def test_a_folder_without_a_run_is_refused_by_name(tmp_path, capsys):
     with pytest.raises(MissingData, match=r"metrics\.csv"):
         write_report(tmp_path)
-    assert main([str(tmp_path)]) == 1
+    assert main([str(tmp_path)]) == 2
     assert str(tmp_path) in capsys.readouterr().err
 
 
@@ -142,6 +142,6 @@ def test_the_last_training_step_is_the_one_that_is_shown(make_run):
 def test_a_damaged_file_of_a_run_is_one_sentence_with_the_remedy(tmp_path, capsys):
     (tmp_path / "metrics.csv").write_text("step\n")
     (tmp_path / "summary.json").write_text('{"accuracy_after": {')
-    assert main([str(tmp_path)]) == 1
+    assert main([str(tmp_path)]) == 2
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith(f"{tmp_path / 'summary.json'}: cannot be read") and "run it again" in said

@@ -64,9 +64,9 @@ def test_a_row_without_any_run_is_a_row(tmp_path):
 @pytest.mark.parametrize("content", ["", "no run here"])
 def test_a_folder_without_runs_is_refused_by_name(tmp_path, capsys, content):
     (tmp_path / "notes.txt").write_text(content)
-    assert main(["tables", str(tmp_path)]) == 1
+    assert main(["tables", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith(f"{tmp_path}: no run below it")
-    assert main(["tables", str(tmp_path / "absent")]) == 1
+    assert main(["tables", str(tmp_path / "absent")]) == 2
     assert "no such folder" in capsys.readouterr().err
 
 
@@ -95,5 +95,5 @@ def test_a_file_that_cannot_be_read_is_one_error_that_names_it_and_the_remedy(tm
 def test_steps_that_cannot_be_read_are_one_error_too(tmp_path, capsys, content):
     run = write_run(tmp_path, "grpo")
     (run / "metrics.csv").write_text(content)
-    assert main(["tables", str(tmp_path)]) == 1
+    assert main(["tables", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith(f"{run / 'metrics.csv'}: cannot be read")
