@@ -36,7 +36,7 @@ class SweepProgress:
     def num_updates(self) -> int:
         """Updates of all jobs so far; those of a finished job count as planned."""
         return sum(
-            planned if is_finished(folder) else min(_num_rows(folder / "timings.csv"), planned)
+            planned if is_finished(folder) else min(_last_step(folder / "timings.csv"), planned)
             for folder, planned in zip(self.folders, self.max_steps)
         )
 
@@ -51,5 +51,7 @@ class SweepProgress:
                 line.advance(gained, detail=f"{num_finished} of {len(self.folders)} runs finished")
 
 
-def _num_rows(table: Path) -> int:
-    return max(0, table.read_bytes().count(b"\n") - 1) if table.exists() else 0
+def _last_step(table: Path) -> int:
+    """The step of a table's last whole row: several updates of one batch may share a row."""
+    rows = table.read_bytes().split(b"\n")[1:-1] if table.exists() else []
+    return int(rows[-1].partition(b",")[0]) if rows else 0

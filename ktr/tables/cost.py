@@ -124,12 +124,16 @@ def _notes(runs: Sequence[TableRun], updates: int) -> list[str]:
     held = {_at(run.config, "data", "train", "num_questions") for run in runs}
     if not all(isinstance(number, int) for number in asked | held):
         notes.append("The config doesn't tell how many training questions there are: some may be met more than once.")
-    elif runs and updates * max(asked) > min(held):
+    elif runs and (met := max(asked) * updates // min(_updates_per_batch(run.config) for run in runs)) > min(held):
         notes.append(
-            f"{updates} updates take {updates * max(asked)} questions of {min(held)}: some are met more than once, so "
+            f"{updates} updates take {met} questions of {min(held)}: some are met more than once, so "
             "training accuracy is no estimate of accuracy on unseen questions."
         )
     return notes
+
+
+def _updates_per_batch(config: Mapping[str, Any]) -> int:
+    return _at(config, "algorithm", "updates_per_rollout") or 1
 
 
 def _at(config: Mapping[str, Any], *keys: str) -> Any:

@@ -10,7 +10,9 @@ from ktr.sweep.progress import SweepProgress
 
 def write(folder: Path, num_updates: int, finished: bool = False) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "timings.csv").write_text("step,train/step_seconds\n" + "1,1.0\n" * num_updates)
+    (folder / "timings.csv").write_text(
+        "step,train/step_seconds\n" + "".join(f"{step},1.0\n" for step in range(1, num_updates + 1))
+    )
     if finished:
         (folder / "summary.json").write_text("{}")
 
