@@ -73,11 +73,12 @@ def test_runs_get_a_page_each_or_one_together(
 
 
 def test_a_run_that_still_writes_is_read_up_to_its_last_whole_line(
-    run: Path, caplog: pytest.LogCaptureFixture, without_figures: None
+    run: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], without_figures: None
 ):
     with (run / "rollouts.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"question":"c","tok')
     assert main(["words", str(run)]) == 0
+    assert "read rollouts.jsonl 4/4" in capsys.readouterr().err
     assert "1 of 4 lines are left out" in caplog.text and "line 4: cut off (20 bytes)" in caplog.text
     assert "line 4: cut off" in (run / "words.json").read_text(encoding="utf-8")
 
