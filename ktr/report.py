@@ -1,5 +1,7 @@
 """``python -m ktr.report runs/<run> …`` rebuilds the figures and report.html of run folders from their files alone.
 
+``python -m ktr.report compare runs/<a> runs/<b> …`` writes compare.html: several runs on the same axes.
+
 ``python -m ktr.report tables <folder> …`` prints the tables of the runs below each folder, obtained beside published,
 and writes them there: table.md, table.tex, table.csv, rows.csv, cost.csv and figures.
 
@@ -36,7 +38,8 @@ def _runs(argv: Sequence[str]) -> Iterator[str]:
     parser = ArgumentParser(
         prog="python -m ktr.report",
         description="Rebuild the figures and report.html of runs.",
-        epilog="python -m ktr.report tables <folder> … prints the tables of the runs below a folder, and writes them; "
+        epilog="python -m ktr.report compare <run folder> … draws several runs on one page; "
+        "python -m ktr.report tables <folder> … prints the tables of the runs below a folder, and writes them; "
         "python -m ktr.report words <run folder> … writes which words the signals select.",
     )
     parser.add_argument("run_dir", type=Path, nargs="+", help="a run folder: config.yaml, metrics.csv, summary.json …")
@@ -62,6 +65,19 @@ def _tables(argv: Sequence[str]) -> Iterator[str]:
         yield from (str(path) for path in written if path.name == "table.md")
 
 
+def _compare(argv: Sequence[str]) -> Iterator[str]:
+    parser = ArgumentParser(
+        prog="python -m ktr.report compare",
+        description="Draw the curves of several runs on the same axes, and their figures at the end side by side.",
+    )
+    parser.add_argument("run_dir", type=Path, nargs="+", help="run folders, finished or not")
+    parser.add_argument("--output", type=Path, default=Path("compare.html"), help="compare.html here, if not given")
+    arguments = parser.parse_args(argv)
+    from ktr.analysis.compare import write_comparison
+
+    yield str(write_comparison(arguments.run_dir, arguments.output))
+
+
 def _words(argv: Sequence[str]) -> Iterator[str]:
     parser = ArgumentParser(
         prog="python -m ktr.report words",
@@ -75,7 +91,12 @@ def _words(argv: Sequence[str]) -> Iterator[str]:
     yield from map(str, words_pages(parser.parse_args(argv).argument))
 
 
-COMMANDS: Mapping[str, Callable[[Sequence[str]], Iterator[str]]] = {"tables": _tables, "words": _words}
+COMMANDS: Mapping[str, Callable[[Sequence[str]], Iterator[str]]] = {
+    "run": _runs,
+    "compare": _compare,
+    "tables": _tables,
+    "words": _words,
+}
 
 if __name__ == "__main__":
     raise SystemExit(main())

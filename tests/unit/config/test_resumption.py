@@ -90,7 +90,15 @@ def test_all_of_it_is_named_and_each_only_once(begin, config):
         ("callbacks.model_checkpoint.keep=5", {"callbacks.model_checkpoint.keep": (2, 5)}),
         ("callbacks.rollout_log.every_n_steps=3", {"callbacks.rollout_log.every_n_steps": (1, 3)}),
         ("paths.cache=elsewhere", {"paths.cache": ..., "data.train.cache": None}),
-        ("trainer.devices=2", {"trainer.devices": (1, 2)}),
+        (
+            "trainer=ddp",
+            {
+                "trainer.devices": (1, 2),
+                "trainer.strategy": ...,
+                "trainer.strategy._target_": ...,
+                "trainer.strategy.process_group_backend": ...,
+            },
+        ),
         ("scorer.max_tokens_per_pass=512", {"scorer.max_tokens_per_pass": (16384, 512)}),
         ("probe.num_questions=3", {"probe.num_questions": (96, 3)}),
     ],

@@ -34,7 +34,7 @@ def writes_are_waited_for(monkeypatch: pytest.MonkeyPatch):
 
 def log_steps(run_dir: Path, steps: range, resume: bool, loss: float = 1.0, failed: bool = False) -> None:
     """A process that logs ``steps``, validates at the first and the last, and ends."""
-    start_run(run_dir, CONFIG, seed=0, resume=resume)
+    start_run(run_dir, CONFIG, seed=0, resumed_at=steps[0] - 1 if resume else None)
     loggers = [MetricsCSV(run_dir), WandbCurves(run_dir, offline=True), TensorBoardCurves(run_dir)]
     with finishing(loggers):
         for logger in loggers:
@@ -87,7 +87,7 @@ def test_a_resumed_run_goes_on_in_the_same_run_with_each_step_once(tmp_path, on_
 
 def test_a_run_killed_after_its_last_step_keeps_it_and_adds_its_validation(tmp_path):
     log_steps(tmp_path, range(5), resume=False)
-    start_run(tmp_path, CONFIG, seed=0, resume=True)
+    start_run(tmp_path, CONFIG, seed=0, resumed_at=4)
     loggers = [MetricsCSV(tmp_path), WandbCurves(tmp_path, offline=True), TensorBoardCurves(tmp_path)]
     with finishing(loggers):
         for logger in loggers:

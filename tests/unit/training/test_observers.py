@@ -6,7 +6,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from ktr.config.command_line import compose
 from ktr.training.run import build_trainer
 
-OBSERVERS = ("rollout_log", "token_statistics", "throughput", "progress", "model_checkpoint")
+OBSERVERS = tuple(compose("train", []).callbacks)
 WITHOUT = [f"callbacks.{name}=null" for name in OBSERVERS] + [f"~callbacks.{name}" for name in OBSERVERS]
 
 
