@@ -1,7 +1,7 @@
 """Every error that ktr raises on purpose. Each message names the file, key or row, and the remedy.
 
-``MediaError``, ``RowError`` and ``PromptTooLong`` belong to one question: the data loaders turn them into counted,
-logged skips, and the class name is the kind under which a skip is counted. All others stop the run.
+``MediaError``, ``RowError`` and ``PromptTooLong`` belong to one question: they become counted, logged skips, and the
+class name is the kind under which a skip is counted. All others stop the run.
 """
 
 from collections.abc import Iterator
@@ -69,7 +69,25 @@ class MediaOutsideRoot(MediaError):
 
 
 class NotAVideo(MediaError):
-    """A readable file that has no picture in it, such as audio named .mp4."""
+    """A readable file that is something else: sound without a picture, a picture, a list of other files."""
+
+    remedy = "replace the file, drop its row, or correct its data_type"
+
+
+class NotAnImage(MediaError):
+    """A video, an animation or a sound where a picture is expected."""
+
+    remedy = "replace the file, drop its row, or correct its data_type"
+
+
+class TooThinMedia(MediaError):
+    """A picture so much longer in one direction than in the other that the model's processor refuses it."""
+
+
+class TooLongMedia(MediaError):
+    """A video that lasts so long that its last frames have no position in the model."""
+
+    remedy = "cut the file or drop its row"
 
 
 class TooShortMedia(MediaError):
@@ -105,12 +123,24 @@ class MalformedRow(RowError):
     """A row that is not an object, or lacks its problem or its media path."""
 
 
+class DuplicateId(RowError):
+    """A row with the id of an earlier one."""
+
+    remedy = "give each row an id of its own, or drop the row"
+
+
 class MissingAnswer(RowError):
     """A row without a solution, or with an empty one."""
 
 
 class UnreadableAnswer(RowError):
     """An answer that no completion could match, such as a numerical question whose answer is no number."""
+
+
+class DemonstrationTooLong(RowError):
+    """A written answer that leaves the context of the model."""
+
+    remedy = "shorten or drop the row, or lower video.num_frames or video.max_pixels"
 
 
 class UnknownProblemType(RowError):

@@ -40,13 +40,14 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 class Frames(VideoReader):
     """Frames of any size, without a file."""
 
-    def __init__(self, settings: VideoSettings, height: int, width: int):
+    def __init__(self, settings: VideoSettings, height: int, width: int, fps: float = 2.0):
         super().__init__(settings)
+        self.fps = fps
         self.shape = (settings.num_frames, height, width, 3)
 
     def read(self, path: Path) -> DecodedVideo:
         frames = np.random.default_rng(0).integers(0, 255, self.shape, dtype=np.uint8)
-        return DecodedVideo(frames, tuple(range(len(frames))), 2.0, len(frames), path)
+        return DecodedVideo(frames, tuple(range(len(frames))), self.fps, len(frames), path)
 
     def read_image(self, path: Path) -> np.ndarray:
         return np.zeros(self.shape[1:], dtype=np.uint8)

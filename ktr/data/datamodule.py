@@ -19,13 +19,15 @@ class QuestionDataModule(LightningDataModule):
 
     Args:
         train, validation: the questions.
-        encode: turns a question into what the policy reads; its ``MediaError`` and ``PromptTooLong`` are skips.
+        encode: turns a question into what the policy reads; its errors of one question are skips.
         questions_per_step: size of the global batch, a multiple of the number of ranks.
         seed: with the epoch, decides the order of the training questions.
         validation_batch_size: questions per validation batch of one rank.
         skips: where skipped questions are counted and logged.
         prefetch: decode one batch ahead in a thread.
         transform: changes a training question before it is asked; held-out questions stay as they are.
+        check: looks at each question before its media are read; its ``RowError`` is a skip.
+        admit: looks at what was made of each training question; its ``RowError`` is a skip.
 
     The order depends on (seed, epoch) only; its position is saved with every checkpoint and belongs to the last batch
     handed out, so that a resumed run goes on exactly, also with another number of ranks.
@@ -42,12 +44,14 @@ class QuestionDataModule(LightningDataModule):
         skips: SkipLog | None = None,
         prefetch: bool = True,
         transform: Callable[[VideoQuestion], VideoQuestion] | None = None,
+        check: Callable[[VideoQuestion], None] | None = None,
+        admit: Callable[[PromptInputs], None] | None = None,
     ) -> None:
         super().__init__()
         self.train, self.validation, self.encode = train, validation, encode
         self.questions_per_step, self.seed, self.validation_batch_size = questions_per_step, seed, validation_batch_size
         self.skips = skips or SkipLog()
-        self.prefetch, self.transform = prefetch, transform
+        self.prefetch, self.transform, self.check, self.admit = prefetch, transform, check, admit
         self.position = StreamPosition()
         self._rows_recorded = False
 
@@ -67,7 +71,7 @@ class QuestionDataModule(LightningDataModule):
         questions = self.train.questions
         return TrainLoader(
             questions if self.transform is None else [self.transform(question) for question in questions],
-            self.encode,
+            self._encode_to_learn,
             order,
             self.questions_per_step,
             self.position,
@@ -78,7 +82,12 @@ class QuestionDataModule(LightningDataModule):
 
     def val_dataloader(self) -> ValidationLoader:
         return ValidationLoader(
-            self.validation.questions, self.encode, self.validation_batch_size, self.skips, self._share(), self.prefetch
+            self.validation.questions,
+            self._encode,
+            self.validation_batch_size,
+            self.skips,
+            self._share(),
+            self.prefetch,
         )
 
     def transfer_batch_to_device(self, batch: list[PromptInputs], device: Any, dataloader_idx: int) -> Any:
@@ -99,6 +108,17 @@ class QuestionDataModule(LightningDataModule):
                 "the same data, seed and questions_per_step, or start a new run from the checkpoint's weights"
             )
         self.position.questions, self.position.batches = state_dict["questions"], state_dict["batches"]
+
+    def _encode(self, question: VideoQuestion) -> PromptInputs:
+        if self.check is not None:
+            self.check(question)
+        return self.encode(question)
+
+    def _encode_to_learn(self, question: VideoQuestion) -> PromptInputs:
+        prompt = self._encode(question)
+        if self.admit is not None:
+            self.admit(prompt)
+        return prompt
 
     def _order_facts(self) -> dict[str, int]:
         return {

@@ -11,6 +11,7 @@ import signal
 import struct
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import IO, Any
 
 import av
@@ -20,6 +21,21 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 ALARM_GRACE_S = 5
+UPRIGHT = (1, 0, 0, 1)
+STILL_BRANDS = ("avif", "mif1", "miaf", "heic", "heix", "heim", "heis")  # pictures in the container of MP4
+LISTS = (
+    "concat",
+    "hls",
+    "dash",
+    "imf",
+    "webm_dash_manifest",
+    "sdp",
+    "rtsp",
+)  # they lead to other files, or out of here
+# What decoders raise at damaged files: not all of it is theirs.
+UNREADABLE = (
+    av.FFmpegError, ArithmeticError, EOFError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
 
 
 class Rejected(Exception):
@@ -28,6 +44,28 @@ class Rejected(Exception):
     def __init__(self, kind: str, reason: str):
         super().__init__(kind, reason)
         self.kind, self.reason = kind, reason
+
+
+@dataclass(frozen=True)
+class Footage:
+    """What a player shows of a file, whoever decodes it.
+
+    ``seconds`` are the times of its frames in the order in which they are shown, from 0 on. ``matrix`` (a, b, c, d)
+    turns and mirrors a frame: x' = a·x + c·y, y' = b·x + d·y. ``pixel_aspect`` is the width of a pixel by its height.
+    ``is_plain``: every frame in the file is shown, and as it lies there.
+    """
+
+    seconds: np.ndarray
+    fps: float
+    matrix: tuple[int, int, int, int]
+    pixel_aspect: float
+    is_plain: bool
+
+    @property
+    def is_constant_rate(self) -> bool:
+        """Whether ``fps`` says it all: no frame is more than a quarter of a frame away from its place at that rate."""
+        even = np.arange(len(self.seconds)) / self.fps
+        return bool(np.abs(self.seconds - even).max() <= max(0.25, 0.002 * len(even)) / self.fps)
 
 
 def uniform_frame_indices(total_num_frames: int, num_frames: int) -> list[int]:
@@ -41,108 +79,197 @@ def uniform_frame_indices(total_num_frames: int, num_frames: int) -> list[int]:
     return indices + indices[-1:] * (count % 2)
 
 
-def choose_frames(total_num_frames: int, num_frames: int, min_frames: int) -> list[int]:
+def timed_frame_indices(seconds: np.ndarray, num_frames: int) -> list[int]:
+    """The frames that are on show at ``num_frames`` times, spread evenly from the first frame to the last.
+
+    As many as by index; a frame that stays on show for long is repeated.
+    """
+    count = min(num_frames, len(seconds))
+    times = np.linspace(seconds[0], seconds[-1], count)
+    indices = (np.searchsorted(seconds, times + 1e-6, side="right") - 1).tolist()
+    return indices + indices[-1:] * (count % 2)
+
+
+def choose_frames(footage: Footage, num_frames: int, min_frames: int, sampling: str) -> list[int]:
+    total_num_frames = len(footage.seconds)
     if total_num_frames < min_frames:
         raise Rejected("TooShortMedia", f"it has {total_num_frames} frames, at least {min_frames} are needed")
+    if sampling == "time":
+        return timed_frame_indices(footage.seconds, num_frames)
     return uniform_frame_indices(total_num_frames, num_frames)
 
 
 def video_stream(container: InputContainer) -> av.VideoStream:
+    name, brand = container.format.name, container.metadata.get("major_brand", "").strip()
+    if name.endswith("_pipe") or name in ("image2", "ico") or brand in STILL_BRANDS:
+        raise Rejected("NotAVideo", f"it is a picture ({brand or name.removesuffix('_pipe')}), not a video")
+    if name in LISTS:
+        raise Rejected("NotAVideo", f"it is a list of other files ({name}), not a video")
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:  # the cover of an audio file is no video
             return stream
     if container.streams.audio or container.streams.subtitles:
-        raise Rejected("NotAVideo", "it has no video stream")
+        raise Rejected("NotAVideo", f"it has no video stream: it is sound or text ({name})")
     raise Rejected("CorruptMedia", "its header is cut off or damaged: it names no readable stream")
 
 
-def promised_frames(path: str) -> int:
-    """How many frames the container promises, 0 where it does not say; rejects a file that was cut off.
+def inspect(path: str) -> Footage:
+    """What the file promises to show; rejects one that was cut off.
 
     No decoder can be trusted with that: all of them just give fewer frames for some cut files, without an error. An
     index that reaches beyond the file (MP4, MOV) or streams that all end before the file's duration (Matroska, WebM)
     betray the cut; what MPEG-TS leaves is a whole, shorter video.
     """
-    try:
-        with av.open(path) as container:
-            stream = video_stream(container)
-            index_end = max((entry.pos + entry.size for entry in stream.index_entries), default=0)
-            if index_end > os.path.getsize(path):
-                reason = f"it is cut off: its index reaches to byte {index_end}, it has {os.path.getsize(path)}"
-                raise Rejected("CorruptMedia", reason)
-            if "matroska" in container.format.name and container.duration:
-                promised_s = container.duration / av.time_base
-                ends_s = [
-                    float((packet.pts + (packet.duration or 0)) * packet.time_base)
-                    for packet in container.demux()
-                    if packet.pts is not None
-                ]
-                if max(ends_s, default=0.0) < promised_s - max(0.5, 0.02 * promised_s):
-                    reason = f"it is cut off after {max(ends_s, default=0.0):.1f} of its {promised_s:.1f} s"
-                    raise Rejected("CorruptMedia", reason)
-            if "mov" in container.format.name:  # not the header's count, which edit lists may shorten
-                return sum(not entry.is_discard for entry in stream.index_entries)
-            return stream.frames
-    except (av.FFmpegError, ValueError) as error:
-        raise Rejected("CorruptMedia", f"PyAV: {error}") from None
+    with av.open(path) as container:
+        stream = video_stream(container)
+        index_end = max((entry.pos + entry.size for entry in stream.index_entries), default=0)
+        if index_end > os.path.getsize(path):
+            reason = f"it is cut off: its index reaches to byte {index_end}, it has {os.path.getsize(path)}"
+            raise Rejected("CorruptMedia", reason)
+        if "matroska" in container.format.name and container.duration:
+            check_duration(path, container.duration / av.time_base)
+        rate = float(stream.average_rate or stream.guessed_rate or 0)
+        if not 0 < rate < float("inf"):
+            raise Rejected("CorruptMedia", "it has no frame rate")
+        seconds, is_whole = shown_seconds(container, stream)
+        if len(seconds) < stream.frames and "mov" not in container.format.name:  # there edit lists leave frames out
+            raise Rejected("CorruptMedia", f"it has {len(seconds)} of the {stream.frames} frames that it promises")
+        aspect = float(stream.sample_aspect_ratio or 1)
+    matrix = display_matrix(path)
+    return Footage(seconds, rate, matrix, aspect, is_whole and matrix == UPRIGHT)
 
 
-def decode_with_decord(path: str, num_frames: int, min_frames: int) -> tuple[dict[str, Any], np.ndarray]:
+def check_duration(path: str, promised_s: float) -> None:
+    with av.open(path) as container:
+        ends_s = [
+            float((packet.pts + (packet.duration or 0)) * packet.time_base)
+            for packet in container.demux()
+            if packet.pts is not None
+        ]
+    if max(ends_s, default=0.0) < promised_s - max(0.5, 0.02 * promised_s):
+        raise Rejected("CorruptMedia", f"it is cut off after {max(ends_s, default=0.0):.1f} of its {promised_s:.1f} s")
+
+
+def shown_seconds(container: InputContainer, stream: av.VideoStream) -> tuple[np.ndarray, bool]:
+    """The times of the frames that are shown, in order and from 0 on, and whether those are all frames of the file.
+
+    An index of even steps (MP4, MOV) says it at once; else the packets do. Where those have no times, as in AVI with
+    frames out of order, the frame rate does.
+    """
+    steps = np.diff([entry.timestamp for entry in stream.index_entries])
+    is_whole = stream.frames == len(steps) + 1 > 1  # without fragments, which an index does not list
+    is_plain = "mov" in container.format.name and not any(entry.is_discard for entry in stream.index_entries)
+    if is_whole and is_plain and (steps == steps[0]).all():
+        return np.arange(len(steps) + 1) * float(steps[0] * stream.time_base), True
+    packets = [packet for packet in container.demux(stream) if packet.size > 0]
+    num_shown = sum(not packet.is_discard for packet in packets)
+    shown = [packet.pts for packet in packets if not packet.is_discard and packet.pts is not None]
+    if len(shown) < num_shown:
+        return np.arange(num_shown) / float(stream.average_rate or stream.guessed_rate or 1), True
+    times = np.array(sorted(shown), dtype=np.float64) * float(stream.time_base or 1)
+    return times - times[:1], len(shown) == len(packets)
+
+
+def display_matrix(path: str) -> tuple[int, int, int, int]:
+    """How a player turns and mirrors the frames. Raises ``Rejected`` where they would lie at a slant."""
+    with av.open(path) as container:
+        frame = next(container.decode(video_stream(container)), None)
+        data = None if frame is None else frame.side_data.get("DISPLAYMATRIX")
+        if data is None:
+            return UPRIGHT
+        a, b, _, c, d = np.frombuffer(bytes(data), dtype=np.int32)[:5].tolist()
+    scale = max(abs(a), abs(b), abs(c), abs(d), 1)
+    matrix = (round(a / scale), round(b / scale), round(c / scale), round(d / scale))
+    if (
+        np.abs(np.array([a, b, c, d]) / scale - matrix).max() > 0.01
+        or abs(np.linalg.det([matrix[:2], matrix[2:]])) != 1
+    ):
+        raise Rejected("CorruptMedia", f"a player turns it by no multiple of 90 degrees (matrix {a}, {b}, {c}, {d})")
+    return matrix
+
+
+def present(frames_FHWC: np.ndarray, footage: Footage) -> np.ndarray:
+    """Frames as a player shows them: pixels made square, then turned and mirrored."""
+    height, width = frames_FHWC.shape[1:3]
+    if footage.pixel_aspect != 1:
+        wide = footage.pixel_aspect <= 4  # beyond, frames would only take memory
+        width = max(1, round(width * footage.pixel_aspect)) if wide else width
+        height = height if wide else max(1, round(height / footage.pixel_aspect))
+        resized = [
+            av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(width, height).to_ndarray()
+            for frame in frames_FHWC
+        ]
+        frames_FHWC = np.stack(resized)
+    a, b, c, d = footage.matrix
+    if a == 0:
+        frames_FHWC, a, d = frames_FHWC.swapaxes(1, 2), c, b
+    return frames_FHWC[:, :: 1 if d > 0 else -1, :: 1 if a > 0 else -1]
+
+
+def decode_with_decord(path: str, indices: list[int], footage: Footage) -> np.ndarray:
+    if not footage.is_plain:
+        reason = "decord does not show it as players do (an edit list or a rotation): add pyav to video.backends"
+        raise Rejected("CorruptMedia", reason)
     try:
         reader = decord.VideoReader(path, num_threads=1)
-        total = len(reader)
-        indices = choose_frames(total, num_frames, min_frames)
-        frames_FHWC = reader.get_batch(indices).asnumpy()
+        if len(reader) != len(footage.seconds):
+            reason = f"decord finds {len(reader)} of the {len(footage.seconds)} frames that it promises"
+            raise Rejected("CorruptMedia", reason)
+        return reader.get_batch(indices).asnumpy()
     except (decord.DECORDError, RuntimeError) as error:
         raise Rejected("CorruptMedia", f"decord: {str(error).strip().splitlines()[0]}") from None
-    return {"indices": indices, "fps": float(reader.get_avg_fps()), "total": total}, frames_FHWC
 
 
-def decode_with_pyav(path: str, num_frames: int, min_frames: int) -> tuple[dict[str, Any], np.ndarray]:
-    try:
-        with av.open(path) as container:
-            stream = video_stream(container)
-            total = sum(packet.size > 0 and not packet.is_discard for packet in container.demux(stream))
-            indices = choose_frames(total, num_frames, min_frames)
-            rate = stream.average_rate or stream.guessed_rate
-        with av.open(path) as container:
-            stream = video_stream(container)
-            kept = {
-                index: frame.to_ndarray(format="rgb24", width=stream.width, height=stream.height)
-                for index, frame in enumerate(container.decode(stream))
-                if index in set(indices)
-            }
-    except (av.FFmpegError, ValueError) as error:
-        raise Rejected("CorruptMedia", f"PyAV: {error}") from None
+def decode_with_pyav(path: str, indices: list[int], footage: Footage) -> np.ndarray:
+    with av.open(path) as container:
+        stream = video_stream(container)
+        kept = {
+            index: frame.to_ndarray(format="rgb24", width=stream.width, height=stream.height)
+            for index, frame in enumerate(container.decode(stream))
+            if index in set(indices)
+        }
     frames = [kept[index] for index in indices if index in kept]
-    return {"indices": indices, "fps": float(rate or 0), "total": total}, np.stack(frames) if frames else np.empty(0)
+    return np.stack(frames) if frames else np.empty(0)
 
 
 BACKENDS = {"decord": decode_with_decord, "pyav": decode_with_pyav}
 
 
-def decode(path: str, num_frames: int, min_frames: int, backends: Sequence[str]) -> tuple[dict[str, Any], np.ndarray]:
+def decode(
+    path: str, num_frames: int, min_frames: int, sampling: str, backends: Sequence[str]
+) -> tuple[dict[str, Any], np.ndarray]:
     """Decodes with the first backend that gives all that was asked for; the last one's verdict stands."""
-    promised = promised_frames(path)
+    try:
+        footage = inspect(path)
+    except UNREADABLE as error:
+        raise Rejected("CorruptMedia", f"PyAV: {error}") from None
+    indices = choose_frames(footage, num_frames, min_frames, sampling)
     verdict = Rejected("CorruptMedia", "no backend was asked")
     for backend in backends:
         try:
-            header, frames_FHWC = BACKENDS[backend](path, num_frames, min_frames)
-            check_complete(header, frames_FHWC, promised, backend)
-            return header | {"shape": list(frames_FHWC.shape)}, np.ascontiguousarray(frames_FHWC)
+            frames_FHWC = BACKENDS[backend](path, indices, footage)
+            check_complete(frames_FHWC, indices, backend)
+            frames_FHWC = np.ascontiguousarray(present(frames_FHWC, footage))
         except Rejected as error:
             verdict = error
+        except UNREADABLE as error:
+            verdict = Rejected("CorruptMedia", f"{backend}: {error}")
+        else:
+            header = {
+                "shape": list(frames_FHWC.shape),
+                "indices": indices,
+                "seconds": footage.seconds[indices].tolist(),
+                "fps": footage.fps,
+                "total": len(footage.seconds),
+                "is_constant_rate": footage.is_constant_rate,
+            }
+            return header, frames_FHWC
     raise verdict
 
 
-def check_complete(header: dict[str, Any], frames_FHWC: np.ndarray, promised: int, backend: str) -> None:
-    asked = len(header["indices"])
-    if header["total"] < promised:
-        raise Rejected("CorruptMedia", f"{backend} finds {header['total']} of the {promised} frames that it promises")
-    if len(frames_FHWC) != asked:
-        raise Rejected("CorruptMedia", f"{backend} gave {len(frames_FHWC)} frames where {asked} were asked for")
-    if not header["fps"] > 0:
-        raise Rejected("CorruptMedia", "it has no frame rate")
+def check_complete(frames_FHWC: np.ndarray, indices: list[int], backend: str) -> None:
+    if len(frames_FHWC) != len(indices):
+        raise Rejected("CorruptMedia", f"{backend} gave {len(frames_FHWC)} frames where {len(indices)} were asked for")
 
 
 def read_message(stream: IO[bytes]) -> dict[str, Any] | None:

@@ -1,9 +1,9 @@
 """Encoded batches, decoded ahead of the step that uses them.
 
-A question that cannot be decoded or whose prompt is too long becomes a ``Skip``. In training it is replaced: slot by
-slot, the slots of a batch that failed take the next questions of the epoch order, until all are filled. The ranks tell
-each other which slots failed, so that all of them draw alike, and a batch is the same set of questions in the same
-slots whatever the number of ranks. In validation a batch just lacks it.
+A question that cannot be decoded or learned from, or whose prompt is too long, becomes a ``Skip``. In training it is
+replaced: slot by slot, the slots of a batch that failed take the next questions of the epoch order, until all are
+filled. The ranks tell each other which slots failed, so that all of them draw alike, and a batch is the same set of
+questions in the same slots whatever the number of ranks. In validation a batch just lacks it.
 """
 
 from collections import deque
@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from ktr.data.order import QuestionOrder
 from ktr.data.skips import Skip, SkipLog
-from ktr.errors import MediaError, MissingData, PromptTooLong
+from ktr.errors import MediaError, MissingData, PromptTooLong, RowError
 from ktr.types import PromptInputs, VideoQuestion
 
 Encode = Callable[[VideoQuestion], PromptInputs]
@@ -162,7 +162,7 @@ class ValidationLoader:
 def encode_or_skip(encode: Encode, question: VideoQuestion, stage: str) -> PromptInputs | Skip:
     try:
         return encode(question)
-    except (MediaError, PromptTooLong) as error:
+    except (MediaError, PromptTooLong, RowError) as error:
         return Skip.of_question(error, stage, question)
 
 

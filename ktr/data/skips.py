@@ -16,7 +16,7 @@ from ktr.types import VideoQuestion
 
 logger = logging.getLogger(__name__)
 
-QuestionFault = MediaError | PromptTooLong
+QuestionFault = MediaError | PromptTooLong | RowError
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class SkipLog:
                 return
             logger.warning("skipped question %s (%s, %s): %s", skip.id, skip.stage, skip.kind, skip.reason)
             if self.path is not None:
-                line = json.dumps(asdict(skip), ensure_ascii=False).encode() + b"\n"
+                line = json.dumps(asdict(skip), ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
                 with self.path.open("r+b" if self.path.exists() else "wb") as file:
                     file.seek(self._bytes_read)  # over the torn last line of a process that was killed
                     file.truncate()

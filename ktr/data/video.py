@@ -37,7 +37,8 @@ class VideoSettings:
     ``num_frames`` is even (two frames make a temporal patch). A video with fewer frames gives all of them, the last one
     twice where their number is odd; with fewer than ``min_frames`` it is an error. ``min_pixels`` and ``max_pixels``
     bound the area of one frame after resizing. ``backends`` are tried in order. ``sampling`` is uniform over the whole
-    video; ``shuffle_granularity`` (temporal_patch or frame) is what shuffled views of the video permute.
+    video, by the ``index`` of frames or by ``time``, which differ where the frame rate varies;
+    ``shuffle_granularity`` (temporal_patch or frame) is what shuffled views of the video permute.
     """
 
     num_frames: int
@@ -47,7 +48,7 @@ class VideoSettings:
     backends: Sequence[str] = ("decord", "pyav")
     shuffle_granularity: Literal["temporal_patch", "frame"] = "temporal_patch"
     min_frames: int = 2
-    sampling: Literal["uniform"] = "uniform"
+    sampling: Literal["index", "time"] = "index"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "backends", tuple(self.backends))  # a config gives a list
@@ -59,6 +60,8 @@ class VideoSettings:
             )
         if not 0 < self.min_pixels <= self.max_pixels:
             raise errors.ConfigError(f"min_pixels={self.min_pixels} must be from 1 to max_pixels={self.max_pixels}")
+        if self.sampling not in ("index", "time"):
+            raise errors.ConfigError(f"sampling must be index or time, not {self.sampling}")
         if self.decode_timeout_s <= 0:
             raise errors.ConfigError(f"decode_timeout_s must be positive, not {self.decode_timeout_s}")
         if not self.backends or set(self.backends) - set(decode_worker.BACKENDS):
@@ -70,8 +73,8 @@ class VideoSettings:
 class DecodedVideo:
     """The sampled frames of a video and where they came from.
 
-    ``frames_FHWC`` are RGB. ``frame_indices`` are their places in the source, which has ``total_num_frames`` frames at
-    ``fps`` frames a second.
+    ``frames_FHWC`` are RGB, as a player shows them. ``frame_indices`` are their places among the frames that are shown,
+    ``seconds`` their times; there are ``total_num_frames`` at ``fps`` frames a second, the mean where the rate varies.
     """
 
     frames_FHWC: UInt8[np.ndarray, "F H W 3"]
@@ -79,9 +82,17 @@ class DecodedVideo:
     fps: float
     total_num_frames: int
     path: Path
+    seconds: tuple[float, ...] = ()
+    is_constant_rate: bool = True
 
     def seconds_per_temporal_patch(self, temporal_patch_size: int = 2) -> float:
-        """Seconds of source video that one temporal patch of the *sampled* frames stands for."""
+        """Seconds of source video that one temporal patch of the *sampled* frames stands for.
+
+        At a constant rate the share of all that is shown; else the mean time between the frames that were sampled.
+        """
+        if not self.is_constant_rate:
+            num_steps = min(len(self.frame_indices), self.total_num_frames) - 1  # not to a last one that is repeated
+            return temporal_patch_size * (self.seconds[-1] - self.seconds[0]) / num_steps
         sampled_fps = len(self.frame_indices) / self.total_num_frames * self.fps
         return temporal_patch_size / sampled_fps
 
@@ -138,6 +149,7 @@ class VideoReader:
             "path": str(path),
             "num_frames": settings.num_frames,
             "min_frames": settings.min_frames,
+            "sampling": settings.sampling,
             "backends": settings.backends,
             "timeout_s": settings.decode_timeout_s,
         }
@@ -150,7 +162,15 @@ class VideoReader:
             raise REJECTIONS[header["error"]](path, header["reason"])
         frames_FHWC = np.empty(header["shape"], dtype=np.uint8)
         receive_into(worker, frames_FHWC.reshape(-1).data, deadline)
-        return DecodedVideo(frames_FHWC, tuple(header["indices"]), header["fps"], header["total"], path)
+        return DecodedVideo(
+            frames_FHWC,
+            tuple(header["indices"]),
+            header["fps"],
+            header["total"],
+            path,
+            tuple(header["seconds"]),
+            header["is_constant_rate"],
+        )
 
     def _start(self) -> subprocess.Popen[bytes]:
         # By path and without the script's own folder on sys.path (-P): it works from any working directory.

@@ -80,5 +80,5 @@ def _prepare(config: DictConfig) -> tuple[Path, Policy, RolloutEngine, QuestionD
     start_run(run_dir, config, config.seed)
     encoder = instantiate(config.encoder)
     policy = instantiate(config.model).eval()
-    data = instantiate(config.data, encode=encoder.encode)
+    data = instantiate(config.data, encode=encoder.encode, check=instantiate(config.reward).check)
     return run_dir, policy, instantiate(config.rollout, policy=policy), data

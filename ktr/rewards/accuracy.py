@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ktr.errors import UnknownProblemType
+from ktr.errors import UnknownProblemType, UnreadableAnswer
 from ktr.rewards.answers import ExtractionRule, extract_answer, parse_number
 from ktr.rewards.soft_choice import soft_choice
 from ktr.types import RolloutGroup, VideoQuestion
@@ -48,6 +48,12 @@ class Accuracy:
     def __call__(self, group: RolloutGroup) -> Float[Tensor, " G"]:
         """Accuracy of each completion of a group. Raises ``UnknownProblemType``."""
         return torch.tensor([self.score(completion.text, group.question) for completion in group.completions])
+
+    def check(self, question: VideoQuestion) -> None:
+        """Raises ``UnreadableAnswer`` where the question's own answer scores nothing, so that no completion can."""
+        if not self.score(f"<think>…</think><answer>{question.answer}</answer>", question) > 0:
+            reason = f"the answer {question.answer!r} of a {question.problem_type} problem scores 0 against itself"
+            raise UnreadableAnswer(question.source, question.id, reason)
 
     def score(self, text: str, question: VideoQuestion) -> float:
         """Accuracy of one text; no answer scores 0."""

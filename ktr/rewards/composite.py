@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ktr.attribution.views import ShuffledFrames
 from ktr.errors import ConfigError, NonFiniteError
-from ktr.types import RolloutGroup
+from ktr.types import RolloutGroup, VideoQuestion
 
 
 @runtime_checkable
@@ -47,6 +47,13 @@ class ContrastingReward(Reward, Protocol):
     contrast: ContrastRollouts
 
 
+@runtime_checkable
+class CheckingReward(Reward, Protocol):
+    """A reward that knows which questions it cannot judge."""
+
+    def check(self, question: VideoQuestion) -> None: ...
+
+
 class CompositeReward:
     """Adds up rewards, weight 1 where none is given.
 
@@ -64,6 +71,12 @@ class CompositeReward:
         self.weights = {name: (weights or {}).get(name, 1.0) for name in self.rewards}
         if len(set(self._contrasts().values())) > 1:
             raise ConfigError(f"rewards: a group has one set of completions to compare with, not {self._contrasts()}")
+
+    def check(self, question: VideoQuestion) -> None:
+        """Raises a ``RowError`` where a part could pay no completion, however right, for this question."""
+        for reward in self.rewards.values():
+            if isinstance(reward, CheckingReward):
+                reward.check(question)
 
     @property
     def contrast(self) -> ContrastRollouts | None:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ktr.errors import KtrError
+from ktr.errors import DemonstrationTooLong, MalformedRow
 from ktr.types import Completion, PromptInputs, RolloutGroup, VideoQuestion
 
 ANSWER_ROLE = "answer"
@@ -34,6 +34,14 @@ class Demonstrations:
         """What the policy should write."""
         return self.form.format(reasoning=question.reasoning or "", answer=question.answer)
 
+    def check(self, prompt: PromptInputs, tokenizer: Any, max_positions: int) -> None:
+        """Raises ``DemonstrationTooLong`` where the last token has no position, and what ``weights`` raises."""
+        question, size = prompt.question, len(self.weights(prompt.question, tokenizer))
+        before = max(prompt.num_tokens, int(prompt.positions_3P.max()) + 1)
+        if before + size > max_positions:
+            reason = f"its demonstration has {size} tokens, its prompt {before}; the model has room for {max_positions}"
+            raise DemonstrationTooLong(question.source, question.id, reason)
+
     def group(self, prompt: PromptInputs, tokenizer: Any) -> RolloutGroup:
         """The prompt with its demonstration as the only completion."""
         text = self.text(prompt.question)
@@ -43,7 +51,7 @@ class Demonstrations:
     def weights(self, question: VideoQuestion, tokenizer: Any) -> Float[Tensor, " T"]:
         """The weight of each token of the demonstration, EOS included: that of the word which it is a part of.
 
-        Raises ``KtrError`` where the row's roles do not fit its words.
+        Raises ``MalformedRow`` where the row's roles do not fit its words.
         """
         encoded = tokenizer(self.text(question), add_special_tokens=False, return_offsets_mapping=True)
         weights_T = torch.ones(len(encoded.input_ids) + 1)
@@ -55,13 +63,15 @@ class Demonstrations:
 
     def _character_weights(self, question: VideoQuestion) -> list[float]:
         text, words = self.text(question), self.text(question).split()
-        roles = list(question.extra.get("process_roles", ()))
+        named = question.extra.get("process_roles", ())
+        roles = [role for role in named if isinstance(role, str)] if isinstance(named, list | tuple) else []
         answer = words.index("<answer>") if "<answer>" in words else -1
         if len(roles) != answer:
-            raise KtrError(
-                f"question {question.id}: process_roles names {len(roles)} roles for {answer} words before <answer>; "
-                "give one for each word, or train without role_weights"
+            reason = (
+                f"process_roles names {len(roles)} roles for {answer} words before <answer>: give one for each word, "
+                "or train without role_weights"
             )
+            raise MalformedRow(question.source, question.id, reason)
         roles += ["", *[ANSWER_ROLE] * (len(words) - answer - 2), ""]
         weights, position = [1.0] * len(text), 0
         for word, role in zip(words, roles, strict=True):

@@ -60,6 +60,9 @@ class PolicyModule(LightningModule):
                 "or 32-true with model.dtype=bfloat16 to keep weights in bf16"
             )
 
+    def admit(self, prompt: PromptInputs) -> None:
+        """Raises a ``RowError`` where a step could not learn from a prompt as it should. A method may have reasons."""
+
     @property
     def updates_per_batch(self) -> int:
         """Optimizer steps that each batch of questions is worth."""

@@ -47,8 +47,8 @@ def run_training(config: DictConfig, changed: Mapping[str, tuple[Any, Any]] | No
 
     encoder = instantiate(config.encoder)
     policy = load_policy(config, resumed_from)
-    datamodule = instantiate(config.data, encode=encoder.encode)
     module = build_module(config, policy)
+    datamodule = instantiate(config.data, encode=encoder.encode, check=module.reward.check, admit=module.admit)
     trainer = build_trainer(config)
     if trainer.is_global_zero:
         resumed_at = None if resumed_from is None else step_of(resumed_from)

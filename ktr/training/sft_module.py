@@ -68,6 +68,11 @@ class SFTModule(PolicyModule):
         self.auxiliary_steps = auxiliary_steps
         self.view_dropout = view_dropout
 
+    def admit(self, prompt: PromptInputs) -> None:
+        """Raises a ``RowError`` where the demonstration leaves the context, or its roles do not fit its words."""
+        limit = self.policy.model.config.get_text_config().max_position_embeddings
+        self.demonstrations.check(prompt, self.policy.tokenizer, limit)
+
     def training_step(self, batch: list[PromptInputs], batch_idx: int) -> dict[str, Any]:
         groups = [self.demonstrations.group(prompt, self.policy.tokenizer) for prompt in batch]
         features = self.policy.encode_video(batch)

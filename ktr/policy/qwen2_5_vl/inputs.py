@@ -5,15 +5,17 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
 from ktr.data.prompts import PromptTemplate
 from ktr.data.video import VideoReader, VideoSettings
-from ktr.errors import ConfigError, PromptTooLong
+from ktr.errors import ConfigError, PromptTooLong, TooLongMedia, TooThinMedia
 from ktr.policy.qwen2_5_vl.positions import mrope_positions
 from ktr.types import PromptInputs, VideoQuestion
+
+MAX_ASPECT_RATIO = 200  # of the processors: they raise above it
 
 
 class PromptEncoder:
@@ -21,28 +23,40 @@ class PromptEncoder:
 
     Frames are read and sampled by ``reader``; the transformers video processor only resizes, normalises and cuts them
     into patches. The time between temporal patches is that of the *sampled* frames. A prompt of more than
-    ``max_prompt_tokens`` raises ``PromptTooLong``: cutting it would drop part of the video or of the question.
+    ``max_prompt_tokens`` raises ``PromptTooLong``: cutting it would drop part of the video or of the question. So does
+    one that leaves no room for ``max_answer_tokens`` in the model's table of positions.
     """
 
-    def __init__(self, path: str | Path, template: PromptTemplate, reader: VideoReader, max_prompt_tokens: int):
+    def __init__(
+        self,
+        path: str | Path,
+        template: PromptTemplate,
+        reader: VideoReader,
+        max_prompt_tokens: int,
+        max_answer_tokens: int = 0,
+    ):
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
         self.template = template
         self.reader = reader
-        self.max_prompt_tokens = max_prompt_tokens
         self._videos = cast(
             Qwen2VLVideoProcessor,
             _bounded(Qwen2VLVideoProcessor, path, reader.settings, cap_pixels_per_frame=False),
         )
         self._images = cast(Qwen2VLImageProcessor, _bounded(Qwen2VLImageProcessor, path, reader.settings))
-        self._tokens_per_second = _vision_config(path)["tokens_per_second"]
+        config = AutoConfig.from_pretrained(path)
+        self._tokens_per_second = config.vision_config.tokens_per_second
+        self._max_position = config.get_text_config().max_position_embeddings - max_answer_tokens
+        self.max_prompt_tokens = min(max_prompt_tokens, self._max_position)
 
     def encode(self, question: VideoQuestion) -> PromptInputs:
         """Read the media of one question and encode it.
 
-        Raises a ``MediaError`` that names the file where it can't be decoded, and ``PromptTooLong``.
+        Raises a ``MediaError`` that names the file where it can't be decoded, is too thin or lasts too long, and
+        ``PromptTooLong``.
         """
         if question.data_type == "video":
             video = self.reader.read(question.media_path)
+            _check_shape(question, video.frames_FHWC.shape[1:3])
             frames = torch.from_numpy(np.ascontiguousarray(video.frames_FHWC)).permute(0, 3, 1, 2)
             patches = self._videos(videos=[frames], do_sample_frames=False, return_tensors="pt")
             pixels_NC, grid = patches["pixel_values_videos"], patches["video_grid_thw"][0]
@@ -50,6 +64,7 @@ class PromptEncoder:
             token = "<|video_pad|>"
         else:
             pixels_HWC = np.ascontiguousarray(self.reader.read_image(question.media_path))
+            _check_shape(question, pixels_HWC.shape[:2])
             image = torch.from_numpy(pixels_HWC).permute(2, 0, 1)
             patches = self._images(images=[image], return_tensors="pt")
             pixels_NC, grid = patches["pixel_values"], patches["image_grid_thw"][0]
@@ -62,6 +77,15 @@ class PromptEncoder:
         input_ids_P = self._expand(str(text), token, num_visual=pixels_NC.shape[0] // self._videos.merge_size**2)
         if len(input_ids_P) > self.max_prompt_tokens:
             raise PromptTooLong(question.id, len(input_ids_P), self.max_prompt_tokens)
+        # Before positions are made: those of a frame rate near 0 would overflow.
+        num_text = len(input_ids_P) - pixels_NC.shape[0] // self._videos.merge_size**2
+        last = num_text + (grid_thw[0] - 1) * seconds_per_patch * self._tokens_per_second
+        if last >= self._max_position:
+            reason = (
+                f"at {seconds_per_patch:.4g} s from patch to patch its prompt reaches position {last:.4g}, and the "
+                f"model has {self._max_position} beside an answer"
+            )
+            raise TooLongMedia(question.media_path, reason)
         positions_3P = mrope_positions(
             input_ids_P,
             cast(int, self.tokenizer.convert_tokens_to_ids(token)),
@@ -98,7 +122,8 @@ def _bounded(kind: Any, path: str | Path, settings: VideoSettings, **options: An
     return processor
 
 
-def _vision_config(path: str | Path) -> dict[str, Any]:
-    from transformers import AutoConfig
-
-    return AutoConfig.from_pretrained(path).vision_config.to_dict()
+def _check_shape(question: VideoQuestion, shape: tuple[int, ...]) -> None:
+    height, width = shape
+    if max(shape) > MAX_ASPECT_RATIO * min(shape):
+        reason = f"it is {width}×{height} pixels, and one side may be {MAX_ASPECT_RATIO} times the other at most"
+        raise TooThinMedia(question.media_path, reason)

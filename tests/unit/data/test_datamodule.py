@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from ktr.data.datamodule import QuestionDataModule
 from ktr.data.dataset import QuestionDataset
 from ktr.data.loaders import Share
 from ktr.data.skips import SkipLog
-from ktr.errors import ConfigError
+from ktr.errors import ConfigError, DemonstrationTooLong, RowError, UnreadableAnswer
+from ktr.types import VideoQuestion
 
 import lightning.pytorch as pl  # isort: skip
 
@@ -124,3 +126,17 @@ def test_the_state_of_the_data_module_alone_is_enough_to_go_on(make_data):
     resumed.load_state_dict(stopped.state_dict())
     following = next(iter(resumed.train_dataloader()))
     assert [prompt.question.id for prompt in following] == [prompt.question.id for prompt in next(batches)]
+
+
+def test_what_cannot_be_judged_or_learned_from_is_a_counted_skip_before_or_after_its_media_are_read(make_data):
+    def refuse(faulty: str, error: type[RowError], question: VideoQuestion) -> None:
+        if question.id == faulty:
+            raise error("rows.json", question.id, "it is no good")
+
+    data = make_data(prefetch=False)
+    data.check = partial(refuse, "0", UnreadableAnswer)
+    data.admit = lambda prompt: refuse("4", DemonstrationTooLong, prompt.question)
+    asked = {prompt.question.id for batch in data.train_dataloader() for prompt in batch}
+    assert not asked & {"0", "2", "4", "7"}
+    assert data.skips.counts["UnreadableAnswer"] and data.skips.counts["DemonstrationTooLong"]
+    assert [[prompt.question.id for prompt in batch] for batch in data.val_dataloader()] == [["1"], []]

@@ -1,6 +1,7 @@
 """Rows become questions; a faulty row is a typed, kept skip; a useless file is an error."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ ROW = {
 }
 CHOICE = {"problem_type": "multiple choice", "options": ["A. red", "B. blue"], "solution": "<answer>B</answer>"}
 
+CHOSEN = ROW | CHOICE | {"problem_id": 8}
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
@@ -31,6 +34,8 @@ def root(tmp_path: Path) -> Path:
     (tmp_path / "secret.mp4").write_bytes(b"x")
     (root / "link.mp4").symlink_to(tmp_path / "secret.mp4")
     (root / "inner.mp4").symlink_to(root / "a.mp4")
+    (root / "folder").mkdir()
+    os.mkfifo(root / "pipe.mp4")
     (root / "loop.mp4").symlink_to(root / "loop.mp4")
     return root
 
@@ -50,14 +55,14 @@ def test_a_row_becomes_a_question_and_unknown_keys_are_kept(root):
 
 
 def test_video_is_another_name_for_path_and_a_link_inside_the_root_is_fine(root):
-    rows = [ROW | {"path": None, "video": "a.mp4"}, ROW | {"path": "inner.mp4"}]
+    rows = [ROW | {"path": None, "video": "a.mp4"}, ROW | {"problem_id": 8, "path": "inner.mp4"}]
     assert [question.media_path.name for question in load(root, rows)] == ["a.mp4", "a.mp4"]
 
 
 def test_a_list_and_json_lines_give_the_same_questions(root, tmp_path):
     lines = tmp_path / "rows.jsonl"
-    lines.write_text(json.dumps(ROW) + "\n\n" + json.dumps(ROW | CHOICE) + "\n", encoding="utf-8")
-    assert QuestionDataset(lines, root).questions == load(root, [ROW, ROW | CHOICE]).questions
+    lines.write_text(json.dumps(ROW) + "\n\n" + json.dumps(CHOSEN) + "\n", encoding="utf-8")
+    assert QuestionDataset(lines, root).questions == load(root, [ROW, CHOSEN]).questions
 
 
 @pytest.mark.parametrize(
@@ -83,6 +88,45 @@ def test_a_list_and_json_lines_give_the_same_questions(root, tmp_path):
         (CHOICE | {"solution": "blue"}, "BadOptions"),
         ({"problem_type": "numerical", "solution": "many"}, "UnreadableAnswer"),
         ({"problem_type": "regression", "solution": "nan"}, "UnreadableAnswer"),
+        (CHOICE | {"options": {}}, "BadOptions"),
+        (CHOICE | {"options": ["A. red", 5]}, "BadOptions"),
+        (CHOICE | {"options": [["A. red", "B. blue"]]}, "BadOptions"),
+        (CHOICE | {"options": ["A. red", "B. "]}, "BadOptions"),
+        (CHOICE | {"options": ["A. red", "B. red"]}, "BadOptions"),
+        (CHOICE | {"solution": "B, B"}, "BadOptions"),
+        ({"options": ""}, "BadOptions"),
+        ({"options": 0}, "BadOptions"),
+        ({"problem": 5}, "MalformedRow"),
+        ({"problem": ["what ?"]}, "MalformedRow"),
+        ({"problem_id": True}, "MalformedRow"),
+        ({"problem_id": 1.5}, "MalformedRow"),
+        ({"problem_id": ""}, "MalformedRow"),
+        ({"problem_id": 7}, "DuplicateId"),
+        ({"solution": 42}, "MalformedRow"),
+        ({"solution": ["B"]}, "MalformedRow"),
+        ({"solution": "<answer>red"}, "MalformedRow"),
+        ({"solution": "<answer>red</answer><answer>blue</answer>"}, "MalformedRow"),
+        ({"solution": "red <|im_end|>"}, "MalformedRow"),
+        ({"process": "<think>a <|video_pad|></think>"}, "MalformedRow"),
+        ({"process": "<think>never ends"}, "MalformedRow"),
+        ({"process": "<think>a<answer>b</answer></think>"}, "MalformedRow"),
+        ({"process": 5}, "MalformedRow"),
+        ({"data_source": 5}, "MalformedRow"),
+        ({"original_question_type": {}}, "MalformedRow"),
+        ({"data_type": None}, "UnknownDataType"),
+        ({"problem": "what \ud800 ?"}, "MalformedRow"),
+        ({"solution": "\udfff"}, "MalformedRow"),
+        ({"path": "\ud800.mp4"}, "MalformedRow"),
+        ({"tags": [{"deep": "\ud800"}]}, "MalformedRow"),
+        ({"\ud800": 1}, "MalformedRow"),
+        ({"path": 5}, "MalformedRow"),
+        ({"path": ["a.mp4"]}, "MalformedRow"),
+        ({"path": "x" * 300 + ".mp4"}, "MissingMedia"),
+        ({"path": "x/" * 5000 + "a.mp4"}, "MissingMedia"),
+        ({"path": "."}, "MediaOutsideRoot"),
+        ({"path": "folder"}, "CorruptMedia"),
+        ({"path": "pipe.mp4"}, "CorruptMedia"),
+        ({"path": "a.mp4/b.mp4"}, "MissingMedia"),
         ({"path": None}, "MalformedRow"),
         ({"path": "a\0.mp4"}, "MalformedRow"),
         ({"path": "none.mp4"}, "MissingMedia"),
@@ -97,8 +141,10 @@ def test_a_faulty_row_is_one_skip_of_its_kind_between_good_rows(change, kind, ro
     dataset = load(root, [ROW, ROW | {"problem_id": "bad"} | change, ROW | {"problem_id": 9}])
     assert [question.id for question in dataset] == ["7", "9"]
     (skip,) = dataset.skips
-    assert (skip.stage, skip.kind, skip.row, skip.id) == ("rows", kind, 1, "bad")
-    assert skip.source.endswith("rows.json") and skip.reason
+    own = change.get("problem_id", "bad")
+    assert (skip.stage, skip.kind, skip.row) == ("rows", kind, 1)
+    assert skip.id == ("rows-1" if own in (True, 1.5, "") else str(own))
+    assert skip.source.endswith("rows.json") and skip.reason.encode()
 
 
 def test_a_row_that_is_no_object_is_skipped_under_an_id_made_for_it(root):
@@ -112,7 +158,8 @@ def test_several_right_letters_are_an_answer(root):
 
 
 def test_the_limit_counts_usable_rows(root):
-    dataset = load(root, [ROW, ROW | {"solution": ""}, ROW, ROW], limit=2)
+    rows = [ROW | {"problem_id": index} for index in range(4)]
+    dataset = load(root, [rows[0], ROW | {"solution": ""}, *rows[1:]], limit=2)
     assert (len(dataset), len(dataset.skips)) == (2, 1)
 
 
@@ -148,6 +195,33 @@ def test_json_lines_end_at_a_line_feed_only_and_may_start_with_a_byte_order_mark
     """U+2028 and its like are letters of a string, whatever an editor shows."""
     problems = ["one\u2028two ?", "three\u0085four ?", "five\x0bsix ?"]
     file = root.parent / "rows.jsonl"
-    lines = [json.dumps({**ROW, "problem": problem}, ensure_ascii=False) for problem in problems]
+    lines = [
+        json.dumps({**ROW, "problem_id": index, "problem": problem}, ensure_ascii=False)
+        for index, problem in enumerate(problems)
+    ]
     file.write_text("\ufeff" + "\r\n".join(lines), encoding="utf-8", newline="")
     assert [question.problem for question in QuestionDataset(file, root).questions] == problems
+
+
+@pytest.mark.parametrize(
+    "line", [b"{", b"\xff\xfe", b"[" * 100_000, b'{"problem_id": ' + b"9" * 5000 + b"}", b"NaN", b"[]"]
+)
+def test_a_line_that_is_no_row_is_one_skip_between_good_rows(line, root: Path):
+    file = root.parent / "rows.jsonl"
+    file.write_bytes(b"\n".join([line, json.dumps(ROW).encode(), line, json.dumps(CHOSEN).encode(), line]))
+    dataset = QuestionDataset(file, root)
+    assert [question.id for question in dataset] == ["7", "8"]
+    assert [(skip.kind, skip.row) for skip in dataset.skips] == [("MalformedRow", row) for row in (0, 2, 4)]
+
+
+@pytest.mark.parametrize("end", ["", ",]", "] x", ' {"problem": 1}]', "]]"])
+def test_a_list_that_is_broken_at_its_end_is_an_error(end, root: Path):
+    file = root.parent / "rows.json"
+    file.write_text(f"[{json.dumps(ROW)}{end}")
+    with pytest.raises(MissingData, match=r"rows\.json is not a JSON list, at row 1"):
+        QuestionDataset(file, root)
+
+
+def test_a_folder_of_that_name_is_no_file_of_rows(root: Path):
+    with pytest.raises(MissingData, match="cannot be read"):
+        QuestionDataset(root, root)

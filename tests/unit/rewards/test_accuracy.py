@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from ktr.errors import UnknownProblemType
+from ktr.errors import UnknownProblemType, UnreadableAnswer
 from ktr.rewards.accuracy import Accuracy, exact_match, folded_match
+from ktr.rewards.composite import CompositeReward
+from ktr.rewards.format import Format
 
 
 def tag(answer: str) -> str:
@@ -115,3 +117,14 @@ def test_punctuation_alone_is_an_answer_of_its_own():
 
 def test_spaces_around_the_commas_between_several_answers_do_not_matter():
     assert exact_match("A, C", "A,C") == 1 and exact_match("A", "A,C") == exact_match("C,A", "A,C") == 0
+
+
+@pytest.mark.parametrize(("answer", "problem_type"), [("?!", "free-form"), ("many", "numerical")])
+def test_an_answer_that_scores_nothing_against_itself_is_unreadable(answer, problem_type, make_group):
+    group = make_group("", answer=answer, problem_type=problem_type)
+    with pytest.raises(UnreadableAnswer, match="row 1: the answer .* scores 0 against itself"):
+        CompositeReward({"accuracy": Accuracy(), "format": Format()}).check(group.question)
+
+
+def test_which_answers_are_unreadable_is_the_rule_s_to_say(make_group):
+    Accuracy(free_form="exact").check(make_group("", answer="?!", problem_type="free-form").question)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ktr.attribution.views import Factual, MaskedVideo
-from ktr.errors import KtrError
+from ktr.errors import DemonstrationTooLong, MalformedRow
 from ktr.shapes.example import Mixture, draw_example
 from ktr.shapes.observer import Observer
 from ktr.shapes.tokenizer import build_tokenizer
@@ -62,7 +62,7 @@ def test_without_role_weights_every_token_counts_alike_and_no_roles_are_needed(t
 
 def test_roles_that_do_not_fit_the_words_are_refused(tokenizer):
     asked = question("green circle .", "circle", process_roles=["nothing"])
-    with pytest.raises(KtrError, match="question 7: process_roles names 1 roles for 5 words"):
+    with pytest.raises(MalformedRow, match="row 7: process_roles names 1 roles for 5 words"):
         Demonstrations(SPACED, {"answer": 3.0}).weights(asked, tokenizer)
 
 
@@ -89,3 +89,17 @@ def test_views_are_dropped_at_their_rate_and_evenly():
     assert ViewDropout(views, 0.0).draw(generator) == Factual()
     with pytest.raises(ValueError, match="rate"):
         ViewDropout(views, 1.5)
+
+
+def test_a_demonstration_that_leaves_the_positions_of_the_model_is_refused(tokenizer):
+    asked = prompt(question("green circle .", "circle"))
+    size = len(Demonstrations(SPACED).weights(asked.question, tokenizer))
+    Demonstrations(SPACED).check(asked, tokenizer, max_positions=1 + size)
+    with pytest.raises(DemonstrationTooLong, match=f"row 7: its demonstration has {size} tokens"):
+        Demonstrations(SPACED).check(asked, tokenizer, max_positions=size)
+
+
+@pytest.mark.parametrize("roles", [5, None, "nothing", [["nothing"]], {"a": "b"}])
+def test_roles_that_are_no_list_of_texts_are_refused(roles, tokenizer):
+    with pytest.raises(MalformedRow, match="process_roles names 0 roles"):
+        Demonstrations(SPACED, {"answer": 3.0}).weights(question("green .", "circle", process_roles=roles), tokenizer)
