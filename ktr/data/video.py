@@ -60,8 +60,6 @@ class VideoSettings:
             )
         if not 0 < self.min_pixels <= self.max_pixels:
             raise errors.ConfigError(f"min_pixels={self.min_pixels} must be from 1 to max_pixels={self.max_pixels}")
-        if self.sampling not in ("index", "time"):
-            raise errors.ConfigError(f"sampling must be index or time, not {self.sampling}")
         if self.decode_timeout_s <= 0:
             raise errors.ConfigError(f"decode_timeout_s must be positive, not {self.decode_timeout_s}")
         if not self.backends or set(self.backends) - set(decode_worker.BACKENDS):
