@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ktr.errors import UnknownProblemType, UnreadableAnswer
-from ktr.rewards.answers import ExtractionRule, extract_answer, parse_number
+from ktr.rewards.answers import ExtractionRule, extract_answer, is_percentage, parse_number
 from ktr.rewards.soft_choice import soft_choice
 from ktr.types import RolloutGroup, VideoQuestion
 
@@ -20,7 +20,7 @@ class Accuracy:
     | multiple choice | ``multiple_choice="exact"``: equality; "soft": the share of several answers (``soft_choice``) |
     | numerical       | equality after rounding to 2 places, if both or neither hold "." or "," |
     | OCR             | 1 - word error rate, clipped |
-    | free-form       | ``free_form="rouge"``: mean F-measure of ROUGE-1, -2 and -L, with stemming; "exact": equality |
+    | free-form       | ``free_form="rouge"``: mean F-measure of ROUGE-1, -2, -L (``rouge_words``); "exact": equality |
     | regression      | ``regression="relative"``: clip(1 - relative difference); "mra": mean relative accuracy |
 
     ROUGE-2 of a single word is 0, so a right one-word answer gets 2/3 under "rouge"; "exact" compares after Unicode
@@ -72,7 +72,9 @@ def exact_match(answer: str, truth: str) -> float:
 
 def numerical_match(answer: str, truth: str) -> float:
     number, true_number = parse_number(answer), parse_number(truth)
-    if number is None or true_number is None or bool(re.search("[.,]", answer)) != bool(re.search("[.,]", truth)):
+    if number is None or true_number is None or is_percentage(answer) != is_percentage(truth):
+        return 0.0
+    if bool(re.search("[.,]", answer)) != bool(re.search("[.,]", truth)):
         return 0.0
     return float(round(number, 2) == round(true_number, 2))
 
@@ -87,7 +89,9 @@ def word_accuracy(answer: str, truth: str) -> float:
 def rouge_mean(answer: str, truth: str) -> float:
     from rouge_score.rouge_scorer import RougeScorer
 
-    scores = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True).score(truth, answer)
+    from ktr.rewards.rouge_words import RougeWords
+
+    scores = RougeScorer(["rouge1", "rouge2", "rougeL"], tokenizer=RougeWords()).score(truth, answer)
     return sum(score.fmeasure for score in scores.values()) / len(scores)
 
 
@@ -104,7 +108,7 @@ def fold(text: str) -> str:
 def relative_difference(answer: str, truth: str) -> float:
     """|answer - truth| / |truth|; 0 for equal numbers also where the truth is 0, infinity for what is no number."""
     number, true_number = parse_number(answer), parse_number(truth)
-    if number is None or true_number is None:
+    if number is None or true_number is None or is_percentage(answer) != is_percentage(truth):
         return float("inf")
     if number == true_number:
         return 0.0

@@ -1,6 +1,7 @@
 """Whether a completion keeps to the asked form."""
 
 import re
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -8,13 +9,25 @@ from torch import Tensor
 
 from ktr.types import RolloutGroup
 
-REASONING_THEN_ANSWER = re.compile(r"<think>.*?</think>\s*<answer>.*?</answer>", re.DOTALL)
+_UNTAGGED = r"((?:(?!</?(?:think|answer)>).)*)"
+FORMS = {
+    "strict": re.compile(rf"\s*<think>{_UNTAGGED}</think>\s*<answer>{_UNTAGGED}</answer>\s*", re.DOTALL),
+    "video_r1": re.compile(r"<think>.*?</think>\s*<answer>.*?</answer>", re.DOTALL),
+}
 
 
 class Format:
-    """1 for a completion that is, as a whole, ``<think>…</think>`` and then ``<answer>…</answer>``; else 0."""
+    """1 for a completion that is, as a whole, ``<think>…</think>`` and then ``<answer>…</answer>``; else 0.
+
+    ``rule="strict"``: each tag stands there once, something between the tags of a pair, and nothing but spaces outside.
+    "video_r1", as released: anything may stand between the first tag and the last, also nothing, or more tags.
+    """
 
     name = "format"
 
+    def __init__(self, rule: Literal["strict", "video_r1"] = "strict") -> None:
+        self.form = FORMS[rule]
+
     def __call__(self, group: RolloutGroup) -> Float[Tensor, " G"]:
-        return torch.tensor([float(bool(REASONING_THEN_ANSWER.fullmatch(c.text))) for c in group.completions])
+        matches = [self.form.fullmatch(completion.text) for completion in group.completions]
+        return torch.tensor([float(match is not None and all(map(str.strip, match.groups()))) for match in matches])

@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from rouge_score.tokenizers import DefaultTokenizer
 
 from ktr.errors import UnknownProblemType, UnreadableAnswer
 from ktr.rewards.accuracy import Accuracy, exact_match, folded_match
 from ktr.rewards.composite import CompositeReward
 from ktr.rewards.format import Format
+from ktr.rewards.rouge_words import RougeWords
 
 
 def tag(answer: str) -> str:
@@ -128,3 +130,73 @@ def test_an_answer_that_scores_nothing_against_itself_is_unreadable(answer, prob
 
 def test_which_answers_are_unreadable_is_the_rule_s_to_say(make_group):
     Accuracy(free_form="exact").check(make_group("", answer="?!", problem_type="free-form").question)
+
+
+WORDS = (
+    "a red ball",
+    "красный мяч",
+    "红色",
+    "紅い ボール",
+    "빨간 공",
+    "كرة حمراء",
+    "लाल गेंद",
+    "ลูกบอลสีแดง",
+    "κόκκινη μπάλα",
+    "ábč dé",
+)
+NUMBERS = ("1,000", "3.5%", "1e3", "-0.5", "½", "0", "−2", "１２", "1,234,567.8", "100 %", "+7")
+
+
+@pytest.mark.parametrize("answer", WORDS)
+def test_an_answer_in_any_script_scores_fully_against_itself(answer, make_group):
+    for problem_type, accuracy in (
+        ("free-form", Accuracy()),
+        ("free-form", Accuracy(free_form="exact")),
+        ("OCR", Accuracy()),
+    ):
+        assert accuracy(make_group(tag(answer), answer=answer, problem_type=problem_type)).item() == 1.0
+    other = make_group(tag("XYZ"), answer=answer, problem_type="free-form")
+    assert Accuracy()(other).item() == 0.0
+
+
+@pytest.mark.parametrize("answer", NUMBERS)
+def test_a_number_in_any_form_scores_fully_against_itself(answer, make_group):
+    for problem_type, accuracy in (
+        ("numerical", Accuracy()),
+        ("regression", Accuracy()),
+        ("regression", Accuracy(regression="mra")),
+    ):
+        assert accuracy(make_group(tag(answer), answer=answer, problem_type=problem_type)).item() == 1.0
+
+
+@pytest.mark.parametrize("answer", ["B", "b", "A, C", "a,c"])
+def test_letters_score_fully_against_themselves(answer, make_group):
+    for rule in ("exact", "soft"):
+        assert Accuracy(multiple_choice=rule)(make_group(tag(answer), answer=answer)).item() == 1.0
+
+
+@pytest.mark.parametrize("problem_type", ["numerical", "regression"])
+def test_percent_is_a_unit(problem_type, make_group):
+    group = make_group(tag("50"), tag("0.5"), tag("50 %"), answer="50%", problem_type=problem_type)
+    assert Accuracy()(group).tolist() == [0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("红色 car running", ["红", "色", "car", "run"]),
+        ("हिन्दी भाषा", ["हिन्दी", "भाषा"]),
+        ("นี่", ["นี่"]),
+        ("한국어, 말", ["한국어", "말"]),
+        ("ＡＢＣ カ", ["abc", "カ"]),
+        ("naïve_café", ["naïve", "café"]),
+        ("😀 …", []),
+    ],
+)
+def test_words_of_other_scripts_are_words_for_rouge(text, words):
+    assert RougeWords().tokenize(text) == words
+
+
+def test_words_of_ascii_text_are_those_of_rouge_score():
+    text = "The 2 dogs' running-shoes, it's U.S.A. 3.14 _a_ flies FLYING\t$5"
+    assert RougeWords().tokenize(text) == DefaultTokenizer(use_stemmer=True).tokenize(text)

@@ -13,6 +13,11 @@ from ktr.rewards.answers import extract_answer, parse_number
         ("<answer>A</answer> no, <answer>B</answer>", "A", "A", "B"),
         ("<answer>A <answer>B</answer></answer>", "A <answer>B", "A <answer>B", "B"),
         ("<answer></answer>", "", "", None),
+        ("<think>is it <answer>A</answer> ?</think><answer>B</answer>", "B", "A", "B"),
+        ("<think>is it <answer>A</answer> ?</think>", None, "A", None),
+        ("<think>no end <answer>A</answer>", None, "A", None),
+        ("is it <answer>A</answer> ?</think><answer>B</answer>", "B", "A", "B"),
+        ("<think>a</think><answer>A</answer><think>b</think><answer>B</answer>", "A", "A", "B"),
         ("<answer>B</answer><answer> </answer>", "B", "B", "B"),
         ("<answer>B", None, "<answer>B", None),
         ("</answer>B<answer>", None, "</answer>B<answer>", None),
@@ -41,7 +46,25 @@ def test_each_rule(text, strict, video_r1, lenient):
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("1,234.5", 1234.5), (" -3 ", -3.0), ("1e3", 1000.0), ("nan", None), ("inf", None), ("", None), ("3 m", None)],
+    [
+        ("1,234.5", 1234.5),
+        (" -3 ", -3.0),
+        ("1e3", 1000.0),
+        ("nan", None),
+        ("inf", None),
+        ("", None),
+        ("3 m", None),
+        ("3.5%", 3.5),
+        (" 3.5 ％", 3.5),
+        ("½", 0.5),
+        ("１２", 12.0),
+        ("−0.5", -0.5),
+        ("1_000", None),
+        ("%", None),
+        ("-", None),
+        ("+2", 2.0),
+        (".5", 0.5),
+    ],
 )
 def test_numbers(text, number):
     assert parse_number(text) == number

@@ -11,23 +11,33 @@ from ktr.rewards.length import Length
 
 
 @pytest.mark.parametrize(
-    ("text", "reward"),
+    ("text", "reward", "released"),
     [
-        ("<think>a</think><answer>b</answer>", 1.0),
-        ("<think> a\nb </think> \n <answer> c </answer>", 1.0),
-        ("<think></think><answer></answer>", 1.0),
-        ("<think>a</think><answer>b</answer> ", 0.0),
-        ("so <think>a</think><answer>b</answer>", 0.0),
-        ("<think>a</think> and <answer>b</answer>", 0.0),
-        ("<answer>b</answer><think>a</think>", 0.0),
-        ("<answer>b</answer>", 0.0),
-        ("<think>a</think><answer>b", 0.0),
-        ("<think>a<answer>b</answer>", 0.0),
-        ("", 0.0),
+        ("<think>a</think><answer>b</answer>", 1.0, 1.0),
+        ("<think> a\nb </think> \n <answer> c </answer>", 1.0, 1.0),
+        ("<think>1 < 2 and <b>c</b></think><answer>红</answer>", 1.0, 1.0),
+        (" <think>a</think><answer>b</answer>\n", 1.0, 0.0),
+        ("<think></think><answer>b</answer>", 0.0, 1.0),
+        ("<think>a</think><answer> \n</answer>", 0.0, 1.0),
+        ("<think>a</think><answer>b</answer><answer>c</answer>", 0.0, 1.0),
+        ("<think>a</think><think>b</think><answer>c</answer>", 0.0, 1.0),
+        ("<think>a<think>b</think><answer>c</answer>", 0.0, 1.0),
+        ("<think><answer>a</answer></think><answer>b</answer>", 0.0, 1.0),
+        ("<think>a</think><answer><answer>b</answer></answer>", 0.0, 1.0),
+        ("<think>a</think></think><answer>b</answer>", 0.0, 1.0),
+        ("so <think>a</think><answer>b</answer>", 0.0, 0.0),
+        ("<think>a</think> and <answer>b</answer>", 0.0, 0.0),
+        ("<answer>b</answer><think>a</think>", 0.0, 0.0),
+        ("<answer>b</answer>", 0.0, 0.0),
+        ("<think>a</think><answer>b", 0.0, 0.0),
+        ("<think>a<answer>b</answer>", 0.0, 0.0),
+        ("<think>" + "a " * 5000, 0.0, 0.0),
+        ("", 0.0, 0.0),
     ],
 )
-def test_format_is_a_match_of_the_whole_text(text, reward, make_group):
+def test_format_is_a_match_of_the_whole_text(text, reward, released, make_group):
     assert Format()(make_group(text)).tolist() == [reward]
+    assert Format("video_r1")(make_group(text)).tolist() == [released]
 
 
 RIGHT, WRONG = "<answer>B</answer>", "<answer>A</answer>"
@@ -60,7 +70,7 @@ def test_length_counts_the_partly_right(make_group):
 
 
 def test_the_sum_is_weighted_and_the_parts_are_not(make_group):
-    group = make_group(f"<think></think>{RIGHT}", RIGHT, WRONG)
+    group = make_group(f"<think>so</think>{RIGHT}", RIGHT, WRONG)
     rewards = {"accuracy": Accuracy(), "format": Format(), "length": None}
     parts, rewards_G = CompositeReward(rewards)(group)
     assert {name: part.tolist() for name, part in parts.items()} == {"accuracy": [1, 1, 0], "format": [1, 0, 0]}

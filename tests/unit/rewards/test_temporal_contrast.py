@@ -65,7 +65,7 @@ def test_with_binary_accuracy_alone_the_normalisation_cancels_the_bonus(contrast
 
 
 def test_with_another_reward_beside_it_the_bonus_acts(make_group):
-    group = make_group(f"<think></think>{RIGHT}", RIGHT, f"<think></think>{WRONG}")
+    group = make_group(f"<think>so</think>{RIGHT}", RIGHT, f"<think>so</think>{WRONG}")
     group = replace(group, contrast=make_group(WRONG).completions)
     accuracy, advantage = Accuracy(), GroupAdvantage(eps=0.0)
     parts = {"accuracy": accuracy, "format": Format()}
