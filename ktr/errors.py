@@ -116,7 +116,8 @@ class RowError(KtrError):
         self.file, self.row, self.reason = str(file), row, reason
 
     def __str__(self) -> str:
-        return f"{self.file}, row {self.row}: {self.reason}; {self.remedy}"
+        file = f"{self.file}, " if self.file else ""  # a question need not name the file that it came from
+        return f"{file}row {self.row}: {self.reason}; {self.remedy}"
 
 
 class MalformedRow(RowError):

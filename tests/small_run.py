@@ -42,9 +42,11 @@ def small_run(runs_folder: Path) -> list[str]:
 def start_training(small_run: list[str]) -> Train:
     """Starts ``python -m ktr.train`` in a process of its own."""
 
-    def start(overrides: Sequence[str]) -> subprocess.Popen[str]:
+    def start(overrides: Sequence[str], data: bool = True) -> subprocess.Popen[str]:
+        """``data=False``: without the overrides of the embedded world's data, for a run on other data."""
+        small = [override for override in small_run if data or not override.startswith("data.")]
         return subprocess.Popen(
-            [sys.executable, "-m", "ktr.train", *small_run, *overrides],
+            [sys.executable, "-m", "ktr.train", *small, *overrides],
             cwd=ROOT,
             env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,

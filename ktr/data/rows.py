@@ -64,10 +64,10 @@ def question_from_row(row: Any, file: Path, index: int, root: MediaRoot) -> Vide
 def check_texts(row: Any, file: Path, index: int) -> None:
     """Raises ``MalformedRow`` where a row is no object, or a text in it is none, or none that can be learned from."""
     if not isinstance(row, Mapping):
-        raise errors.MalformedRow(file, index, f"it is a {type(row).__name__}, not an object")
+        raise errors.MalformedRow(file, index, f"it is of type {type(row).__name__}, and no object")
     for key in TEXTS:
         if (value := row.get(key)) is not None and not isinstance(value, str):
-            raise errors.MalformedRow(file, index, f"its {key} is a {type(value).__name__}, not a text")
+            raise errors.MalformedRow(file, index, f"its {key} is of type {type(value).__name__}, and no text")
     own_id = row.get("problem_id")
     if isinstance(own_id, bool) or not (own_id is None or isinstance(own_id, int | str)) or own_id == "":
         raise errors.MalformedRow(file, index, f"its problem_id {own_id!r} is neither a text nor a whole number")
