@@ -41,6 +41,16 @@ def log_probs(distributions: Distributions, rows: slice | Int[Tensor, " n"]) -> 
     return _sampled(logits, distributions.banned_ids, distributions.temperature).log_softmax(-1)
 
 
+def token_ranks(distributions: Distributions, targets_N: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
+    """The place of each target among the words of the vocabulary: 1 is the likeliest; equals share the better place."""
+    ranks = []
+    for start in range(0, len(targets_N), distributions.chunk_size):
+        rows = slice(start, start + distributions.chunk_size)
+        logps_nV = log_probs(distributions, rows)
+        ranks.append((logps_nV > logps_nV.gather(1, targets_N[rows, None])).sum(1) + 1)
+    return torch.cat(ranks)
+
+
 def _as_autocast(tensor: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """The tensor in the precision that autocast would multiply it in, where autocast is on."""
     device = tensor.device.type

@@ -5,8 +5,10 @@ embeddings and positions is the scorer's work. Video-KTR (arXiv 2601.19686), sec
 signal compares with a view without the video, the temporal one with a view whose frames are out of order.
 """
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 Masking = Literal["drop", "drop_compact", "zero", "blank_frames", "noise_frames"]
 Granularity = Literal["temporal_patch", "frame"]
@@ -15,12 +17,16 @@ Order = Literal["random", "reverse", "segmental", "unrestricted"]
 
 @dataclass(frozen=True)
 class View:
-    """Base of all views."""
+    """Base of all views. ``name`` is what a record or a page calls it."""
+
+    name: ClassVar[str] = "other"
 
 
 @dataclass(frozen=True)
 class Factual(View):
     """The prompt as it is."""
+
+    name = "factual"
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,7 @@ class MaskedVideo(View):
     question per rank (the paper's setting) has no other.
     """
 
+    name = "masked"
     masking: Masking = "drop"
     fraction: float = 1.0
 
@@ -56,6 +63,7 @@ class ShuffledFrames(View):
     one video apart; the other orders have only draw 0.
     """
 
+    name = "shuffled"
     granularity: Granularity = "temporal_patch"
     order: Order = "random"
     draw: int = 0
@@ -69,3 +77,13 @@ class ShuffledFrames(View):
             raise ValueError(
                 f"draw={self.draw} with order={self.order!r}: a reversal has draw 0 only, others draw >= 0"
             )
+
+
+def view_names(views: Iterable[View]) -> dict[View, str]:
+    """What to call each view: its name, and from the second of one name on a number as well (``shuffled 2``)."""
+    seen: Counter[str] = Counter()
+    names = {}
+    for view in views:
+        seen[view.name] += 1
+        names[view] = view.name if seen[view.name] == 1 else f"{view.name} {seen[view.name]}"
+    return names

@@ -3,14 +3,18 @@
 from collections.abc import Callable, Sequence
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from ktr.algorithm.weighting import TokenWeighting
+from ktr.attribution.views import view_names
 from ktr.policy.family import Policy
-from ktr.record.token_records import Record, token_records
+from ktr.record.token_records import EXACT, Record, token_records
 from ktr.scoring.scorer import GroupScorer
-from ktr.types import Experience, RolloutGroup
+from ktr.token_head import token_ranks
+from ktr.types import Experience, RolloutGroup, TokenScores
 
-LabelTokens = Callable[[RolloutGroup], list[list[str]]]
+LabelTokens = Callable[[RolloutGroup], list[list[str]] | None]
 
 
 @torch.no_grad()
@@ -23,12 +27,36 @@ def attribution_records(
     step: int = 0,
     label: LabelTokens | None = None,
 ) -> list[Record]:
-    """One record per completion, with every signal's scores and selection, and roles where ``label`` knows them."""
+    """One record per completion, with every signal's scores and selection, and roles where ``label`` knows them.
+
+    Scores are exact. Log-probs under each view and places in the vocabulary are there as well.
+    """
     groups = [experience.group for experience in experiences]
     features = policy.encode_video([group.prompt for group in groups])
     weighed = scorer.weigh(policy, groups, features, weighting, seeds)
     records: list[Record] = []
     for experience, (scores, weights) in zip(experiences, weighed, strict=True):
-        roles = None if label is None else label(experience.group)
-        records += token_records(experience, weights, scores, policy.decode_tokens, step, roles)
+        group, names = experience.group, view_names(scores.views)
+        records += token_records(
+            experience,
+            weights,
+            scores.factual,
+            policy.decode_tokens,
+            step,
+            roles=None if label is None else label(group),
+            views={names[view]: of_view for view, of_view in scores.views.items()},
+            ranks_GT=_ranks(group, scores.factual),
+            score_digits=EXACT,
+        )
     return records
+
+
+def _ranks(group: RolloutGroup, factual: TokenScores) -> Int[Tensor, "G T"] | None:
+    """Places in the vocabulary, 0 off the completion mask; None where no distributions were kept."""
+    if factual.distributions is None:
+        return None
+    device = factual.logps_GT.device
+    mask_GT, ids_GT = group.completion_mask_GT.to(device), group.completion_ids_GT.to(device)
+    ranks_GT = torch.zeros_like(ids_GT)
+    ranks_GT[mask_GT] = token_ranks(factual.distributions, ids_GT[mask_GT])
+    return ranks_GT

@@ -1,11 +1,11 @@
 """Completions as JSON lines: what rollouts.jsonl and attribution.jsonl hold, one completion a line."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from ktr.errors import naming
@@ -14,6 +14,7 @@ from ktr.types import Experience, TokenScores, TokenWeights
 Record = dict[str, Any]
 DecodeTokens = Callable[[Sequence[int]], list[str]]
 
+DIGITS, EXACT = 5, 9  # significant ones; nine tell any two float32 apart
 ROLES = ("appearance", "order_motion", "decision", "derived", "nothing")
 
 
@@ -25,14 +26,19 @@ def token_records(
     step: int,
     roles: Sequence[Sequence[str]] | None = None,
     gradient_norms_GT: Float[Tensor, "G T"] | None = None,
+    views: Mapping[str, TokenScores] | None = None,
+    ranks_GT: Int[Tensor, "G T"] | None = None,
+    score_digits: int = DIGITS,
 ) -> list[Record]:
     """One record for each of the G completions of a group.
 
     ``token_weights`` and ``scores`` (of the factual view) are None for a group that the step had no need to score.
     ``decode_tokens`` maps token ids to their strings, one each. ``roles`` is the ground truth where it is known: for
-    each completion one of ``ROLES`` for each of its tokens. ``gradient_norms_GT`` are the norms of ∂ log p of tokens,
-    where they were measured. ``selected`` lists positions, all other lists run over the completion's tokens; numbers
-    keep five significant digits.
+    each completion one of ``ROLES`` for each of its tokens. ``views`` are scores under other views by the view's name,
+    of which the log-probs are kept, and ``ranks_GT`` the places of the tokens in the vocabulary; ``gradient_norms_GT``
+    the norms of ∂ log p of tokens where they were measured. ``selected`` lists positions, all other lists run over the
+    completion's tokens; numbers keep five significant digits, and scores ``score_digits``: with ``EXACT`` the selection
+    can be made anew from a record.
     """
     group, question = experience.group, experience.group.question
     records = []
@@ -65,9 +71,15 @@ def token_records(
             record["logps"] = _compact_list(scores.logps_GT[row])
             if scores.entropies_GT is not None:
                 record["entropies"] = _compact_list(scores.entropies_GT[row])
+        if views is not None:
+            record["view_logps"] = {name: _compact_list(view.logps_GT[row]) for name, view in views.items()}
+        if ranks_GT is not None:
+            record["ranks"] = ranks_GT[row].tolist()
         if token_weights is not None:
             record["weights"] = _compact_list(token_weights.weights_GT[row])
-            record["scores"] = {name: _compact_list(score_GT[row]) for name, score_GT in token_weights.scores.items()}
+            record["scores"] = {
+                name: _compact_list(score_GT[row], score_digits) for name, score_GT in token_weights.scores.items()
+            }
             record["selected"] = {
                 name: selected_GT[row].nonzero().flatten().tolist()
                 for name, selected_GT in token_weights.selections.items()
@@ -113,10 +125,10 @@ def drop_records_after(path: Path, step: int) -> None:
         file.truncate(end)
 
 
-def _compact(value: float) -> float | int:
-    rounded = float(f"{value:.5g}")
+def _compact(value: float, digits: int = DIGITS) -> float | int:
+    rounded = float(f"{value:.{digits}g}")
     return int(rounded) if rounded.is_integer() else rounded
 
 
-def _compact_list(values_T: Shaped[Tensor, " T"]) -> list[float | int]:
-    return [_compact(value) for value in values_T.tolist()]
+def _compact_list(values_T: Shaped[Tensor, " T"], digits: int = DIGITS) -> list[float | int]:
+    return [_compact(value, digits) for value in values_T.tolist()]

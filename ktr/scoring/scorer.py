@@ -114,13 +114,13 @@ class GroupScorer:
         features: Sequence[Float[Tensor, "_ F"]],
         weighting: TokenWeighting,
         seeds: Sequence[int],
-    ) -> list[tuple[TokenScores, TokenWeights]]:
-        """Factual scores of each group and the weights that they lead to, outside of an update."""
+    ) -> list[tuple[GroupScores, TokenWeights]]:
+        """Scores of each group under every view, and the weights that they lead to, outside of an update."""
         required = [weighting.required_views(group.question.data_type) for group in groups]
         views = self.score_views(policy, groups, features, required, seeds)
         factual = self.score(policy, groups, features, Factual(), seeds, entropy=True)
-        parts = zip(groups, factual, views, seeds, strict=True)
-        return [
-            (scores, weighting(GroupScores.of(group, scores, of_group, policy.eos_token_ids, seed)))
-            for group, scores, of_group, seed in parts
+        scored = [
+            GroupScores.of(group, scores, of_group, policy.eos_token_ids, seed)
+            for group, scores, of_group, seed in zip(groups, factual, views, seeds, strict=True)
         ]
+        return [(scores, weighting(scores)) for scores in scored]

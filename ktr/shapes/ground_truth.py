@@ -15,15 +15,6 @@ DIGITS = candidates("count", "")
 ANSWER_WORDS = frozenset((*COLORS, *DIRECTIONS, *candidates("shape", ""), *DIGITS, *LETTERS))
 
 
-def token_roles(group: RolloutGroup) -> list[list[str]]:
-    """A role for each token of each completion: one word is one token, and EOS depends on nothing."""
-    question, roles = group.question, []
-    for completion in group.completions:
-        labels = label_words(completion.text, question.category, question.extra["target"], question.options)
-        roles.append([str(role) for role in labels] + ["nothing"] * (len(completion.token_ids_T) - len(labels)))
-    return roles
-
-
 def label_words(text: str, kind: str, target: str, options: Sequence[str] = ()) -> list[Role]:
     """Role of every whitespace-separated word of a completion.
 
@@ -39,6 +30,27 @@ def label_words(text: str, kind: str, target: str, options: Sequence[str] = ()) 
     from_video = Role.APPEARANCE if kind in APPEARANCE_KINDS else Role.ORDER_MOTION
     answer = Role.DERIVED if thought else from_video
     return labels + [answer if word in ANSWER_WORDS else Role.NOTHING for word in spoken[end:]]
+
+
+def token_roles(group: RolloutGroup) -> list[list[str]] | None:
+    """A role for each token of a group's completions: one word is one token, and EOS depends on nothing.
+
+    None where the truth is not known: a question of another data set, or tokens that are no whole words.
+    """
+    question = group.question
+    if "target" not in question.extra:
+        return None
+    roles = []
+    for completion in group.completions:
+        labels = [
+            str(role)
+            for role in label_words(completion.text, question.category, question.extra["target"], question.options)
+        ]
+        num_after = len(completion.token_ids_T) - len(labels)
+        if num_after != (completion.finish_reason == "stop"):
+            return None
+        roles.append(labels + ["nothing"] * num_after)
+    return roles
 
 
 def _letter_role(word_before: str, options: Sequence[str]) -> Role:

@@ -1,6 +1,6 @@
 """Whose gradient a run follows: norms of the gradients of parts of the tokens, and their cosines with the whole."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Any, cast
 
@@ -13,14 +13,13 @@ from torch.optim import Optimizer
 from ktr.algorithm.loss import ClippedSurrogate
 from ktr.algorithm.scored_group import ScoredGroup
 from ktr.errors import ConfigError
+from ktr.evaluation.attribution import LabelTokens
 from ktr.policy.family import Policy
 from ktr.ranks import gather_over_ranks, sum_over_ranks
 from ktr.record.log_once import log_once
 from ktr.training.rl_module import VideoRLModule
 from ktr.training.token_gradients import Part, TokenGradients, first_update, pulls, token_surrogate
-from ktr.types import RolloutGroup
 
-LabelTokens = Callable[[RolloutGroup], list[list[str]]]
 Modules = str | Sequence[int]  # last_layer, all, or indices of layers
 
 
@@ -190,7 +189,9 @@ def _random_tokens(mask_GT: Bool[Tensor, "G T"], weights_GT: Float[Tensor, "G T"
     return (ranks_GT < (weights_GT != 0).sum(1, keepdim=True)).to(weights_GT)
 
 
-def _spread(mask_GT: Bool[Tensor, "G T"], labels: Sequence[Sequence[str]]) -> list[str]:
-    """The labels in the order of the flattened mask, empty on padding."""
+def _spread(mask_GT: Bool[Tensor, "G T"], labels: Sequence[Sequence[str]] | None) -> list[str]:
+    """The labels in the order of the flattened mask, empty on padding, and where the truth is not known."""
     width = mask_GT.shape[1]
+    if labels is None:
+        return [""] * mask_GT.numel()
     return [label for of_one in labels for label in [*of_one, *[""] * (width - len(of_one))]]

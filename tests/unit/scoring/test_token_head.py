@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from ktr.token_head import token_logps
+from ktr.token_head import token_logps, token_ranks
+from ktr.types import Distributions
 
 N, D, V = 23, 8, 31
 BANNED = torch.tensor([3, 17])
@@ -68,3 +69,12 @@ def test_no_rows_give_no_scores_and_no_error(inputs):
     hidden, weight, targets = inputs
     logps, entropies = token_logps(hidden[:0], weight, targets[:0], BANNED)
     assert logps.shape == entropies.shape == (0,)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 7, 512])
+def test_a_rank_is_one_and_the_number_of_likelier_words(inputs, chunk_size):
+    hidden, weight, targets = inputs
+    rows = Distributions(hidden, lambda x: x @ weight.t(), torch.ones(1, N, dtype=torch.bool), BANNED, 1.0, chunk_size)
+    logits = (hidden @ weight.t()).index_fill(1, BANNED, -torch.inf)
+    expected = [1 + sum(other > row[target] for other in row) for row, target in zip(logits, targets)]
+    assert token_ranks(rows, targets).tolist() == expected
