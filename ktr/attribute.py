@@ -1,20 +1,37 @@
-"""``python -m ktr.attribute model.path=…``: compose → check → instantiate → run."""
+"""``python -m ktr.attribute model.path=…``: compose → check → instantiate → run.
+
+With ``media=clip.mp4 question="…"``, or with ``rows=questions.json``, it is about videos of one's own.
+"""
 
 import sys
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from ktr.config.command_line import CONF, launch
+from ktr.config.command_line import CONF, launch, wrong_input_ends
+from ktr.config.free_text import literal
+
+OWN = ("media", "question", "options", "rows", "media_root")
+TEXTS = ("media", "question", "rows", "media_root", "completion", "compare", "output")
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="attribute")
 def attribute(config: DictConfig) -> None:
     OmegaConf.resolve(config)
-    from ktr.evaluation.run import run_attribution  # heavy: only once the config is known to be right
+    from ktr.evaluation.attribute import run_attribution  # heavy: only once the config is known to be right
 
-    sys.stdout.write(f"{run_attribution(config)}\n")
+    with wrong_input_ends("attribute"):
+        for path in run_attribution(config):
+            sys.stdout.write(f"{path}\n")
+
+
+def main() -> None:
+    arguments = literal(sys.argv[1:], TEXTS, lists=("media",))
+    if any(argument.partition("=")[0] in OWN for argument in arguments):
+        arguments = ["--config-name=attribute_own", *arguments]
+    sys.argv[1:] = arguments
+    launch(attribute, "attribute")
 
 
 if __name__ == "__main__":
-    launch(attribute, "attribute")
+    main()

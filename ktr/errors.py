@@ -17,6 +17,10 @@ class ConfigError(KtrError):
     """A value or key of the configuration that cannot be used."""
 
 
+class InputError(ConfigError):
+    """What a command line gives to look at (a video, a question, a completion) cannot be used; nothing was done."""
+
+
 class MissingModel(KtrError):
     """A model folder that is not there, or lacks a file."""
 

@@ -8,13 +8,12 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ktr.analysis.figure_style import STYLE
+from ktr.analysis.html import write_page
 from ktr.analysis.panel_figures import draw_section
 from ktr.analysis.run_folder import RunFolder
 from ktr.errors import MissingData
-from ktr.record.json_file import write_whole
 from ktr.record.panels import PUBLISHED, sections
 
 _OF_ATTRIBUTION = {
@@ -38,12 +37,7 @@ def write_comparison(run_dirs: Sequence[Path], output: Path) -> Path:
                 drawn = BytesIO()
                 figure.savefig(drawn, format="png")
                 figures[section] = b64encode(drawn.getvalue()).decode()
-    environment = Environment(
-        loader=PackageLoader("ktr.analysis"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    template = environment.get_template("compare.html")
-    write_whole(output, template.render(runs=runs, rows=comparison_rows(runs), figures=figures))
-    return output
+    return write_page(output, "compare.html", runs=runs, rows=comparison_rows(runs), figures=figures)
 
 
 def comparison_rows(runs: Sequence[RunFolder]) -> list[tuple[str, list[str]]]:

@@ -4,11 +4,10 @@ from pathlib import Path
 
 from ktr.analysis.figures import write_figures
 from ktr.analysis.filmstrip import write_filmstrips
-from ktr.analysis.page import page_environment
+from ktr.analysis.html import write_page
 from ktr.analysis.run_folder import RunFolder
 from ktr.analysis.shown_questions import shown_questions
 from ktr.analysis.shown_tokens import legend, shown_tokens
-from ktr.record.json_file import write_whole
 
 
 def write_report(run_dir: Path) -> Path:
@@ -20,15 +19,13 @@ def write_report(run_dir: Path) -> Path:
     run = RunFolder.read(run_dir)
     questions = shown_questions(run)
     shown = [records for group in questions.values() for records in group]
-    environment = page_environment()
-    environment.filters["tokens"] = shown_tokens
-    page = environment.get_template("report.html").render(
+    return write_page(
+        run_dir / "report.html",
+        "report.html",
+        tokens=shown_tokens,
         run=run,
         figures=write_figures(run),
         questions=questions,
         strips=write_filmstrips(run_dir / "figures", [records[0] for records in shown]),
         legend=legend(run.signals, any("roles" in record for records in shown for record in records)),
     )
-    path = run_dir / "report.html"
-    write_whole(path, page)
-    return path

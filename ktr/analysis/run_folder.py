@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ktr.analysis import palette
 from ktr.analysis.statistics import wilson_interval
 from ktr.errors import MissingData
 from ktr.record.json_file import read_object
@@ -55,9 +56,7 @@ class RunFolder:
     @property
     def signals(self) -> list[str]:
         """Names of the signals that scored tokens in this run, in the order of their colours."""
-        found = {name for record in self.rollouts + self.attribution for name in record["scores"]}
-        known = ("entropy", "visual", "temporal")
-        return [name for name in known if name in found] + sorted(found.difference(known))
+        return signal_order({name for record in self.rollouts + self.attribution for name in record["scores"]})
 
     def accuracy(self, when: Literal["before", "after"], way: str) -> dict[str, dict[str, Any]]:
         """Held-out accuracy under one way of answering: "all" and each category, each with ``n``, ``low``, ``high``.
@@ -69,6 +68,11 @@ class RunFolder:
             return {}
         rows = {"all": entry, **entry.get("by_category", {})}
         return {name: {**_interval(row), **row} for name, row in rows.items()}
+
+
+def signal_order(found: set[str]) -> list[str]:
+    """The names in the order of their colours."""
+    return [name for name in palette.SIGNALS if name in found] + sorted(found.difference(palette.SIGNALS))
 
 
 def _interval(row: dict[str, Any]) -> dict[str, float]:

@@ -15,8 +15,13 @@ def legend(signals: Sequence[str], has_roles: bool) -> list[tuple[str, str]]:
     parts = [(f"{signal} selects it", _background([signal], colors)) for signal in signals]
     if len(signals) > 1:
         parts.append(("several select it", _background(signals, colors)))
+    return parts + (role_legend() if has_roles else [])
+
+
+def role_legend() -> list[tuple[str, str]]:
+    """What underlines mean."""
     names = {"appearance": "about looks", "order_motion": "about order or motion", "decision": "a decision"}
-    return parts + [(f"truth: {name}", _underline(role)) for role, name in names.items() if has_roles]
+    return [(f"truth: {name}", _underline(role)) for role, name in names.items()]
 
 
 def shown_tokens(record: Record) -> list[tuple[str, str, str]]:

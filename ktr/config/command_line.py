@@ -8,8 +8,8 @@ import logging
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from importlib.util import find_spec
 from itertools import product
@@ -27,12 +27,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ktr.config.endings import WRONG, Stopped, ending_of, stopped_by_signals
 from ktr.config.keys import check_nodes, check_override, nearest
+from ktr.config.own_input import check_own_input
 from ktr.config.refused import check_options
 from ktr.config.resumption import check_resumption
 from ktr.config.run_names import register_resolvers
 from ktr.config.schemas import register_schemas
 from ktr.config.table_rows import check_row, check_row_is_whole, row_overrides
-from ktr.errors import ConfigError, KtrError, MissingData, MissingExtra, MissingModel
+from ktr.errors import ConfigError, InputError, KtrError, MissingData, MissingExtra, MissingModel
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 HOW_TO_GET = {
@@ -40,7 +41,11 @@ HOW_TO_GET = {
     "Qwen2.5-VL-7B-Instruct": "hf download Qwen/Qwen2.5-VL-7B-Instruct --local-dir {path}",
     "Qwen2.5-VL-3B-Instruct": "hf download Qwen/Qwen2.5-VL-3B-Instruct --local-dir {path}",
 }
-
+MODEL_FILES = {
+    "processor": ("processor_config.json", "preprocessor_config.json"),
+    "tokenizer": ("tokenizer.json", "vocab.json"),
+    "weights": ("*.safetensors",),
+}
 
 register_schemas()
 register_resolvers()
@@ -79,6 +84,18 @@ def launch(
         sys.exit(_report(config_name, *ending))
 
 
+@contextmanager
+def wrong_input_ends(program: str) -> Iterator[None]:
+    """Inside a task: InputError and MissingModel end it as a wrong command line does, for only now could it be told."""
+    try:
+        yield
+    except (InputError, MissingModel, InstantiationException) as error:
+        cause = error.__cause__ if isinstance(error, InstantiationException) else error
+        if not isinstance(cause, InputError | MissingModel):
+            raise
+        sys.exit(_report(program, cause, 2))
+
+
 def check_command_line(config_name: str, arguments: Sequence[str]) -> list[DictConfig]:
     """The configs of all jobs that a command line starts, checked; [] where it asks only for help.
 
@@ -103,6 +120,7 @@ def _checked(config_name: str, arguments: Sequence[str]) -> tuple[list[DictConfi
         check_row(job)
         if "trainer" in job:
             check_resumption(job)
+        check_own_input(job)
         require_paths(job)
         require_extras(job)
     return jobs, swept
@@ -155,14 +173,21 @@ def _folder_name(name: Any) -> str:
 
 
 def require_paths(config: DictConfig) -> None:
-    """Raise MissingModel or MissingData where the policy's folder or a dataset's file is not there."""
-    folder = Path(config.model.path)
-    if not (folder / "config.json").is_file():
-        command = HOW_TO_GET.get(folder.name, "put a Qwen2.5-VL folder there, with its tokenizer and processor files")
-        raise MissingModel(
-            f"model.path={folder}: no model there. Get it: {command.format(path=folder)}; or set model.path"
-        )
+    """Raise MissingModel or MissingData where a policy's folder lacks a file, or a dataset's file is not there."""
+    _require_model(Path(config.model.path), "model.path")
+    if config.get("compare") is not None:
+        _require_model(Path(config.compare), "compare")
     _require_data(_plain(config.data, resolve=True), "data")
+
+
+def _require_model(folder: Path, key: str) -> None:
+    command = HOW_TO_GET.get(folder.name, "put a Qwen2.5-VL folder there, with its tokenizer and processor files")
+    remedy = f"Get it: {command.format(path=folder)}; or set {key}"
+    if not (folder / "config.json").is_file():
+        raise MissingModel(f"{key}={folder}: no model there. {remedy}")
+    for kind, names in MODEL_FILES.items():
+        if not any(any(folder.glob(name)) for name in names):
+            raise MissingModel(f"{key}={folder}: the model there has no {kind} ({' or '.join(names)}). {remedy}")
 
 
 def require_extras(config: DictConfig) -> None:

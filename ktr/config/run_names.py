@@ -24,6 +24,7 @@ IN_THE_NAME = {"algorithm", "attribution", "seed", "video.num_frames", "experime
 FOLDER_OF_RANK_0 = "KTR_RUN_FOLDER"  # where rank 0 tells the processes that it launches which folder is theirs
 MAX_LENGTH = 120  # a folder's name has a limit on every file system
 NOT_PART_OF_IT = {"name", "resume", "paths", "hydra", "logger", "callbacks"}
+NOT_PART_OF_IT |= {"question", "options", "completion", "media_root", "output"}  # long texts
 
 
 def register_resolvers() -> None:

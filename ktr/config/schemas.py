@@ -1,4 +1,4 @@
-"""The root schemas: what conf/train.yaml, conf/evaluate.yaml and conf/attribute.yaml may hold.
+"""The root schemas: what conf/train.yaml, conf/evaluate.yaml, conf/attribute.yaml and attribute_own.yaml may hold.
 
 ``_target_`` leaves have no schema of their own: the constructor's signature is the schema (``ktr.config.keys``).
 """
@@ -87,7 +87,11 @@ class Evaluate(Program):
 
 @dataclass
 class Attribute(Program):
-    """conf/attribute.yaml."""
+    """conf/attribute.yaml and conf/attribute_own.yaml.
+
+    ``label`` knows the ground truth of tokens. What is asked in place of the data: ``question`` about ``media``, or the
+    rows of ``rows``. ``completion`` is scored in place of samples, ``compare`` scores the same ones.
+    """
 
     reward: Any = MISSING
     advantage: Any = MISSING
@@ -95,6 +99,15 @@ class Attribute(Program):
     attribution: Any = MISSING
     weighting: Any = MISSING
     num_questions: int = MISSING
+    label: Any = None
+    media: Any = None
+    question: str | None = None
+    options: list[str] | None = None
+    rows: str | None = None
+    media_root: str | None = None
+    completion: str | None = None
+    compare: str | None = None
+    output: str = MISSING
 
 
 def register_schemas() -> None:

@@ -45,7 +45,7 @@ def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
             raise NotAnImage(path, f"it is {kind}, not a picture") from None
         raise CorruptMedia(path, f"it cannot be read as an image ({error})") from None
     canvas = Image.new("RGBA", rgba.size, "white")
-    return np.asarray(Image.alpha_composite(canvas, rgba).convert("RGB"))
+    return np.array(Image.alpha_composite(canvas, rgba).convert("RGB"))
 
 
 def _with_eight_bits(image: Image.Image) -> Image.Image:
@@ -67,3 +67,13 @@ def _other_medium(path: Path) -> str | None:
     except OSError:
         return None
     return next((kind for place, magic, kind in OTHER_MEDIA if start.startswith(magic, place)), None)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether the file is a single picture, which its first bytes say; several pictures in a row are a video."""
+    try:
+        with Image.open(path) as image:
+            # A phone's MPO holds other sizes and angles of one picture.
+            return image.format == "MPO" or not getattr(image, "is_animated", False)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return False

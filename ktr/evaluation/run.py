@@ -1,4 +1,4 @@
-"""Evaluation of a policy without training it: held-out accuracy, and which tokens the signals select."""
+"""Evaluation of a policy without training it: held-out accuracy."""
 
 from contextlib import closing
 from pathlib import Path
@@ -7,18 +7,14 @@ from hydra.utils import instantiate
 from lightning.pytorch import seed_everything
 from omegaconf import DictConfig
 
-from ktr.analysis.attribution_summary import attribution_summary
 from ktr.console.progress_line import ProgressLine
 from ktr.console.quiet import quiet_libraries
 from ktr.data.datamodule import QuestionDataModule
 from ktr.evaluation.accuracy import AccuracyMeter, verdict
-from ktr.evaluation.attribution import attribution_records
 from ktr.policy.family import Policy
 from ktr.record.json_file import write_object
 from ktr.record.run_record import start_run
-from ktr.record.token_records import Record, append_records
 from ktr.rollout.engine import RolloutEngine, shared_features
-from ktr.types import Experience
 
 
 def run_evaluation(config: DictConfig) -> Path:
@@ -47,30 +43,6 @@ def run_evaluation(config: DictConfig) -> Path:
         "rollout": engine.summary(),
     }
     return write_object(run_dir / "summary.json", summary)
-
-
-def run_attribution(config: DictConfig) -> Path:
-    """Answer ``num_questions`` held-out questions and score their tokens; returns the path of attribution.jsonl."""
-    run_dir, policy, engine, data = _prepare(config)
-    parts = ("scorer", "weighting", "sampling", "reward", "advantage")
-    scorer, weighting, sampling, reward, advantage = (instantiate(config[part]) for part in parts)
-    records: list[Record] = []
-    with closing(engine), ProgressLine("attribute", total=config.num_questions) as progress:
-        for batch in data.val_dataloader():
-            batch = batch[: config.num_questions - progress.done]
-            if not batch:
-                break
-            seeds = [prompt.question.seed(config.seed) for prompt in batch]
-            experiences = []
-            for group in engine.generate(batch, sampling, seeds):
-                reward_parts, rewards_G = reward(group)
-                experiences.append(Experience(group, reward_parts, rewards_G, advantage(rewards_G)))
-            records += attribution_records(policy, scorer, weighting, experiences, seeds)
-            progress.advance(len(batch), questions=len(batch))
-    path = run_dir / "attribution.jsonl"
-    append_records(path, records)
-    write_object(run_dir / "summary.json", {"name": config.name, "attribution": attribution_summary(records)})
-    return path
 
 
 def _prepare(config: DictConfig) -> tuple[Path, Policy, RolloutEngine, QuestionDataModule]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ktr.analysis.page import page_environment
+from ktr.analysis.html import write_page
 from ktr.analysis.words.bootstrap import CONFIDENCE, DRAWS
 from ktr.analysis.words.clouds import Clouds
 from ktr.analysis.words.scored_records import Counts, scored_records, source_of
@@ -15,7 +15,7 @@ from ktr.analysis.words.word_figures import NAMES, write_word_figures
 from ktr.analysis.words.word_statistics import PUBLISHED, word_statistics
 from ktr.console.progress_line import ProgressLine
 from ktr.errors import ConfigError
-from ktr.record.json_file import write_object, write_whole
+from ktr.record.json_file import write_object
 
 
 @dataclass(frozen=True)
@@ -84,19 +84,15 @@ def write_words(run_dirs: Sequence[Path], output: Path, options: WordOptions = W
         "tagger": tagger.name,
         "interval": {"over": "questions", "draws": DRAWS, "confidence": CONFIDENCE, "seed": options.seed},
     }
-    page = (
-        page_environment()
-        .get_template("words.html")
-        .render(
-            title=", ".join(run_dir.resolve().name for run_dir in run_dirs),
-            facts=facts,
-            statistics=statistics,
-            published=PUBLISHED,
-            names=NAMES,
-            figures=figures,
-            unwritten=sorted(clouds.unwritten),
-        )
-    )
     write_object(output / "words.json", {**facts, "published": PUBLISHED, **statistics})
-    write_whole(output / "words.html", page)
-    return output / "words.html"
+    return write_page(
+        output / "words.html",
+        "words.html",
+        title=", ".join(run_dir.resolve().name for run_dir in run_dirs),
+        facts=facts,
+        statistics=statistics,
+        published=PUBLISHED,
+        names=NAMES,
+        figures=figures,
+        unwritten=sorted(clouds.unwritten),
+    )

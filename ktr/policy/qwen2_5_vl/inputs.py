@@ -5,13 +5,14 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
 from ktr.data.prompts import PromptTemplate
 from ktr.data.video import VideoReader, VideoSettings
-from ktr.errors import ConfigError, PromptTooLong, TooLongMedia, TooThinMedia
+from ktr.errors import ConfigError, MissingModel, PromptTooLong, TooLongMedia, TooThinMedia
 from ktr.policy.qwen2_5_vl.positions import mrope_positions
 from ktr.types import PromptInputs, VideoQuestion
 
@@ -24,7 +25,8 @@ class PromptEncoder:
     Frames are read and sampled by ``reader``; the transformers video processor only resizes, normalises and cuts them
     into patches. The time between temporal patches is that of the *sampled* frames. A prompt of more than
     ``max_prompt_tokens`` raises ``PromptTooLong``: cutting it would drop part of the video or of the question. So does
-    one that leaves no room for ``max_answer_tokens`` in the model's table of positions.
+    one that leaves no room for ``max_answer_tokens`` in the model's table of positions. ``context_tokens`` is how many
+    the model takes at most, prompt and answer together.
     """
 
     def __init__(
@@ -36,6 +38,8 @@ class PromptEncoder:
         max_answer_tokens: int = 0,
     ):
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+        if self.tokenizer.chat_template is None:
+            raise MissingModel(f"{path}: its tokenizer has no chat template; put the model's chat_template.jinja there")
         self.template = template
         self.reader = reader
         self._videos = cast(
@@ -43,9 +47,10 @@ class PromptEncoder:
             _bounded(Qwen2VLVideoProcessor, path, reader.settings, cap_pixels_per_frame=False),
         )
         self._images = cast(Qwen2VLImageProcessor, _bounded(Qwen2VLImageProcessor, path, reader.settings))
-        config = AutoConfig.from_pretrained(path)
-        self._tokens_per_second = config.vision_config.tokens_per_second
-        self._max_position = config.get_text_config().max_position_embeddings - max_answer_tokens
+        config: Any = AutoConfig.from_pretrained(path)
+        self._tokens_per_second = config.vision_config.to_dict()["tokens_per_second"]
+        self.context_tokens = cast(int, config.get_text_config().max_position_embeddings)
+        self._max_position = self.context_tokens - max_answer_tokens
         self.max_prompt_tokens = min(max_prompt_tokens, self._max_position)
 
     def encode(self, question: VideoQuestion) -> PromptInputs:
@@ -95,6 +100,16 @@ class PromptEncoder:
             self._tokens_per_second,
         )
         return PromptInputs(question, input_ids_P, positions_3P, pixels_NC, grid_thw, seconds_per_patch)
+
+    def frames(self, prompt: PromptInputs) -> UInt8[np.ndarray, "F H W 3"]:
+        """The frames that a prompt shows the policy, sampled and resized; of an image, the one picture."""
+        (t, h, w), merge, patch = prompt.grid_thw, self._videos.merge_size, self._videos.patch_size
+        # Patches are laid out (time, block row, block column, row, column), each (channel, frame, y, x).
+        pixels = prompt.pixels_NC.float().cpu().reshape(t, h // merge, w // merge, merge, merge, 3, -1, patch, patch)
+        frames_FHWC = pixels.permute(0, 6, 1, 3, 7, 2, 4, 8, 5).reshape(-1, h * patch, w * patch, 3)
+        of_colors = torch.tensor(self._videos.image_std), torch.tensor(self._videos.image_mean)
+        frames_FHWC = ((frames_FHWC * of_colors[0] + of_colors[1]) * 255).round().clamp(0, 255).to(torch.uint8)
+        return (frames_FHWC if prompt.question.data_type == "video" else frames_FHWC[:1]).numpy()
 
     def _expand(self, text: str, token: str, num_visual: int) -> torch.Tensor:
         """Token ids of the prompt, its single placeholder repeated once per merged visual token."""

@@ -131,7 +131,8 @@ def test_a_job_writes_where_hydra_made_its_folder_and_a_rerun_elsewhere(sweep: l
     folders: list[str] = []
     for _ in range(2):
         arguments = [*sweep, f"model.path={tmp_path}", "name=seed${seed}", "data.validation.num_questions=1"]
-        (tmp_path / "config.json").touch()  # a model, as far as the check looks
+        for name in ("config.json", "processor_config.json", "tokenizer.json", "model.safetensors"):
+            (tmp_path / name).touch()  # a model, as far as the check looks
         environment = outside_environment()
         command = [sys.executable, "-c", JOB, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120)

@@ -1,0 +1,59 @@
+"""How pages and their data are written: from templates, with everything inside and any text escaped."""
+
+import json
+import math
+from base64 import b64encode
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from ktr.record.json_file import write_whole
+
+
+def write_page(path: Path, template: str, **values: Any) -> Path:
+    """Render a template of ``ktr/analysis/templates`` into a file; return its path.
+
+    Any text is escaped: a question or an answer may hold what looks like HTML.
+    """
+    environment = Environment(
+        loader=PackageLoader("ktr.analysis"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":")}
+    environment.filters["base64"] = lambda file: b64encode(file.read_bytes()).decode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, environment.get_template(template).render(**values))
+    return path
+
+
+def webp_uri(pixels_HWC: UInt8[np.ndarray, "H W 3"], quality: int) -> str:
+    """A picture as a data URI."""
+    file = BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels_HWC)).save(file, "webp", quality=quality)
+    return f"data:image/webp;base64,{b64encode(file.getvalue()).decode()}"
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON has it, where there is no NaN and no infinity: None in their place."""
+    if isinstance(value, Mapping):
+        return {key: plain(child) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(child) for child in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """Write what a page shows; return the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(plain(value), ensure_ascii=False, separators=(",", ":")) + "\n")
+    return path

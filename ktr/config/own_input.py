@@ -1,0 +1,41 @@
+"""What attribute's command line asks in place of the data, checked as far as it can be before any heavy import."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ktr.errors import InputError
+
+OUTPUTS = (".html", ".json")
+
+
+def check_own_input(config: Mapping[str, Any]) -> None:
+    """Raise InputError where a question has no video, a video no question, or a value can be none of its kind."""
+    if "media" not in config:
+        return
+    media, rows, question = config["media"], config["rows"], config["question"]
+    if media and rows:
+        raise InputError("media and rows both say what is asked: give one of them")
+    if (question is not None or config["options"]) and not media:
+        raise InputError("question and options are about a video: give media=clip.mp4 as well; rows have their own")
+    if media is not None and not (question or "").strip():
+        raise InputError(f'media={_text(media)} has no question: give question="…" as well')
+    if config["media_root"] and not rows:
+        raise InputError("media_root is the folder of the videos of rows=…: give rows, or leave it out")
+    for path in [media] if isinstance(media, str) else media or []:
+        _check_file(path, "media", "a video or a picture")
+    if rows is not None:
+        _check_file(rows, "rows", "a JSON list or JSON lines")
+    if config["completion"] is not None and not config["completion"].strip():
+        raise InputError("completion is empty: give the text to score, or leave completion out to have answers sampled")
+    if Path(config["output"]).suffix not in OUTPUTS:
+        raise InputError(f"output={config['output']}: the page is an .html file, with its .json beside it")
+
+
+def _check_file(path: str, key: str, kind: str) -> None:
+    if not Path(path).expanduser().is_file():
+        raise InputError(f"{key}={path}: there is no such file; give {key}=… {kind}")
+
+
+def _text(media: Any) -> str:
+    return media if isinstance(media, str) else f"[{','.join(map(str, media))}]"

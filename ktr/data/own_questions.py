@@ -1,0 +1,86 @@
+"""A user's own videos or pictures with one question about each of them, or a file of rows."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ktr.data.dataset import OPTION_LETTER, SPECIAL_TOKEN, QuestionDataset, options_fault
+from ktr.data.image import is_picture
+from ktr.data.media_file import check_media_file
+from ktr.errors import InputError, MediaError, MissingData
+from ktr.types import VideoQuestion
+
+
+class OwnQuestions(QuestionDataset):
+    """``question`` about each of ``media``, or the rows of ``rows`` in the Video-R1 format.
+
+    Args:
+        media: the paths, videos and pictures alike; a single one need not be a list.
+        question: what is asked about each. There is no answer, and so no reward.
+        options: makes the question multiple choice; options without letters get them.
+        rows: a file as ``QuestionDataset`` reads it, in place of media and question.
+        media_root: the folder that the rows' paths are relative to; that of the file if None.
+        limit: reads rows until so many are usable.
+
+    Raises ``InputError`` where a file isn't there, a text can't be asked or the options don't fit.
+    """
+
+    def __init__(
+        self,
+        media: str | Sequence[str] | None = None,
+        question: str | None = None,
+        options: Sequence[str] | None = None,
+        rows: str | None = None,
+        media_root: str | None = None,
+        limit: int | None = None,
+    ) -> None:
+        if rows is not None:
+            try:
+                super().__init__(Path(rows).expanduser(), media_root or Path(rows).expanduser().parent, limit)
+            except MissingData as error:
+                raise InputError(str(error)) from error
+            return
+        paths = [Path(path).expanduser() for path in ([media] if isinstance(media, str) else media or [])]
+        question = checked_text(question or "", "question")
+        lettered = lettered_options([checked_text(option, "options") for option in options or []])
+        self.skips = []
+        self.questions = [
+            VideoQuestion(
+                id=path.stem if len(paths) == 1 else f"{index}-{path.stem}",
+                problem=question,
+                problem_type="multiple choice" if lettered else "free-form",
+                answer="",
+                media_path=path.resolve(),
+                data_type="image" if _is_picture(path) else "video",
+                options=tuple(lettered),
+            )
+            for index, path in enumerate(paths, 1)
+        ]
+
+
+def checked_text(text: str, key: str) -> str:
+    """The text, if a policy can be asked it or could have written it. Raises ``InputError``."""
+    if not str(text).strip():
+        raise InputError(f"{key} is empty: give {key}=… some text")
+    if special := SPECIAL_TOKEN.search(str(text)):
+        raise InputError(f"{key} holds the special token {special.group()}, which no text may: leave it out")
+    return str(text).strip()
+
+
+def lettered_options(options: Sequence[str]) -> list[str]:
+    """The options, each with its letter. Raises ``InputError`` where they can't be told apart."""
+    lettered = list(options)
+    if not any(OPTION_LETTER.match(option) for option in options):
+        lettered = [f"{chr(ord('A') + index)}. {option}" for index, option in enumerate(options[:26])]
+    first = re.match(r"\W*(\w)", lettered[0]) if lettered else None
+    if lettered and (fault := options_fault(lettered, "multiple choice", first.group(1) if first else "")):
+        raise InputError(f"options={list(options)}: {fault}")
+    return lettered
+
+
+def _is_picture(path: Path) -> bool:
+    try:
+        check_media_file(path)
+    except MediaError as error:
+        raise InputError(f"media={path}: {error.reason}; give media=… a video or a picture") from error
+    return is_picture(path)
