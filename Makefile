@@ -16,8 +16,8 @@ export TOKENIZERS_PARALLELISM ?= false
 OFFLINE := HF_HUB_OFFLINE=1 WANDB_MODE=offline
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vllm demo train test test-runs test-vllm test-gpu lint format types bench bench-rollout lock lock-vllm
-.PHONY: clean
+.PHONY: help setup setup-vllm demo train test test-runs test-browser test-vllm test-gpu lint format types bench
+.PHONY: bench-rollout lock lock-vllm clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -51,6 +51,11 @@ test: setup  ## Run the tests that need no GPU
 
 test-runs: setup  ## Run tests/runs: whole sweeps, killed and started again
 	$(OFFLINE) $(BIN)/python -m pytest $(PYTEST_ARGS) tests/runs
+
+CHROMIUM ?= chromium
+test-browser: setup  ## Run tests/browser: the pages of tokens in chromium (apt-get install chromium, or CHROMIUM=<path>)
+	@command -v $(CHROMIUM) > /dev/null || { echo "test-browser: no chromium here: apt-get install chromium" >&2; exit 1; }
+	CHROMIUM=$(CHROMIUM) $(OFFLINE) $(BIN)/python -m pytest $(PYTEST_ARGS) tests/browser
 
 # One process: each engine takes memory and threads of its own.
 test-vllm: setup-vllm  ## Run tests/vllm: rollouts by the real vLLM, on the CPU
