@@ -6,6 +6,8 @@
 and writes them there: table.md, table.tex, table.csv, rows.csv, cost.csv and figures.
 
 ``python -m ktr.report words runs/<run> …`` writes words.html, words.json and figures: which words the signals select.
+
+``python -m ktr.report cases <run> <run>`` shows the held-out questions on which two policies differ most, side by side.
 """
 
 import sys
@@ -40,7 +42,8 @@ def _runs(argv: Sequence[str]) -> Iterator[str]:
         description="Rebuild the figures and report.html of runs.",
         epilog="python -m ktr.report compare <run folder> … draws several runs on one page; "
         "python -m ktr.report tables <folder> … prints the tables of the runs below a folder, and writes them; "
-        "python -m ktr.report words <run folder> … writes which words the signals select.",
+        "python -m ktr.report words <run folder> … writes which words the signals select; "
+        "python -m ktr.report cases <run> <run> shows the questions on which two policies differ most.",
     )
     parser.add_argument("run_dir", type=Path, nargs="+", help="a run folder: config.yaml, metrics.csv, summary.json …")
     run_dirs = parser.parse_args(argv).run_dir
@@ -91,11 +94,30 @@ def _words(argv: Sequence[str]) -> Iterator[str]:
     yield from map(str, words_pages(parser.parse_args(argv).argument))
 
 
+def _cases(argv: Sequence[str]) -> Iterator[str]:
+    parser = ArgumentParser(
+        prog="python -m ktr.report cases",
+        description="Show the held-out questions on which two policies differ most in reward, side by side.",
+    )
+    parser.add_argument("run", type=Path, nargs=2, help="a run folder with attribution.jsonl, or such a file")
+    parser.add_argument("--limit", type=int, default=8, help="how many questions at most (8)")
+    parser.add_argument(
+        "--output", type=Path, default=Path("cases.html"), help="the page; its data beside it, as .json"
+    )
+    options = parser.parse_args(argv)
+    if options.limit < 1 or options.output.suffix != ".html":
+        parser.error("--limit is at least 1, and --output an .html file")
+    from ktr.analysis.cases import write_case_studies
+
+    yield str(write_case_studies(*options.run, options.output, options.limit))
+
+
 COMMANDS: Mapping[str, Callable[[Sequence[str]], Iterator[str]]] = {
     "run": _runs,
     "compare": _compare,
     "tables": _tables,
     "words": _words,
+    "cases": _cases,
 }
 
 if __name__ == "__main__":

@@ -38,6 +38,21 @@ def write_filmstrips(folder: Path, records: Sequence[Record]) -> dict[str, Path]
     return strips
 
 
+def read_frames(record: Record) -> tuple[UInt8[np.ndarray, "F H W 3"], float] | None:
+    """Some frames of the medium that a record is about, and the seconds between them; None where it can't be read."""
+    reader, path = VideoReader(SETTINGS), Path(record["media"])
+    try:
+        if record["data_type"] == "image":
+            return reader.read_image(path)[None], 0.0
+        video = reader.read(path)
+        return video.frames_FHWC, video.seconds_per_temporal_patch(1)
+    except MediaError as error:
+        log.info("no frames: %s", error)
+        return None
+    finally:
+        reader.close()
+
+
 def filmstrip(frames_FHWC: UInt8[np.ndarray, "F H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
     """The frames from left to right, scaled to ``HEIGHT``, with white gaps."""
     height, width = frames_FHWC.shape[1:3]
