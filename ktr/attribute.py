@@ -8,7 +8,7 @@ import sys
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from ktr.config.command_line import CONF, launch, wrong_input_ends
+from ktr.config.command_line import CONF, launch
 from ktr.config.free_text import literal
 
 OWN = ("media", "question", "options", "rows", "media_root")
@@ -20,9 +20,8 @@ def attribute(config: DictConfig) -> None:
     OmegaConf.resolve(config)
     from ktr.evaluation.attribute import run_attribution  # heavy: only once the config is known to be right
 
-    with wrong_input_ends("attribute"):
-        for path in run_attribution(config):
-            sys.stdout.write(f"{path}\n")
+    for path in run_attribution(config):
+        sys.stdout.write(f"{path}\n")
 
 
 def main() -> None:

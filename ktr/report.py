@@ -109,7 +109,8 @@ def _cases(argv: Sequence[str]) -> Iterator[str]:
         parser.error("--limit is at least 1, and --output an .html file")
     from ktr.analysis.cases import write_case_studies
 
-    yield str(write_case_studies(*options.run, options.output, options.limit))
+    first, second = options.run
+    yield str(write_case_studies(first, second, options.output, options.limit))
 
 
 COMMANDS: Mapping[str, Callable[[Sequence[str]], Iterator[str]]] = {

@@ -8,8 +8,8 @@ import logging
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib.util import find_spec
 from itertools import product
@@ -33,7 +33,7 @@ from ktr.config.resumption import check_resumption
 from ktr.config.run_names import register_resolvers
 from ktr.config.schemas import register_schemas
 from ktr.config.table_rows import check_row, check_row_is_whole, row_overrides
-from ktr.errors import ConfigError, InputError, KtrError, MissingData, MissingExtra, MissingModel
+from ktr.errors import ConfigError, KtrError, MissingData, MissingExtra, MissingModel
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 HOW_TO_GET = {
@@ -82,18 +82,6 @@ def launch(
             raise
         logging.getLogger(__name__).debug("the run failed", exc_info=True)
         sys.exit(_report(config_name, *ending))
-
-
-@contextmanager
-def wrong_input_ends(program: str) -> Iterator[None]:
-    """Inside a task: InputError and MissingModel end it as a wrong command line does, for only now could it be told."""
-    try:
-        yield
-    except (InputError, MissingModel, InstantiationException) as error:
-        cause = error.__cause__ if isinstance(error, InstantiationException) else error
-        if not isinstance(cause, InputError | MissingModel):
-            raise
-        sys.exit(_report(program, cause, 2))
 
 
 def check_command_line(config_name: str, arguments: Sequence[str]) -> list[DictConfig]:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
-from ktr.errors import ConfigError, KtrError, MissingModel, StorageError
+from ktr.errors import ConfigError, InputError, KtrError, MissingModel, StorageError
 
 WRONG, FAILED = 2, 1  # exit codes: what is given can't be used, a command line or a disk; the run itself failed
 _ELSEWHERE = "choose a folder that can be written"
@@ -75,7 +75,9 @@ def ending_of(error: BaseException, job: DictConfig | None) -> tuple[int, str] |
     told = _own(error, job) or _storage_error(error, job)
     if told is None:
         return None
-    return WRONG if isinstance(told, StorageError | MissingModel) else FAILED, f"{type(told).__name__}: {told}"
+    return WRONG if isinstance(
+        told, InputError | StorageError | MissingModel
+    ) else FAILED, f"{type(told).__name__}: {told}"
 
 
 def _own(error: BaseException, job: DictConfig | None) -> KtrError | None:

@@ -4,9 +4,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ktr.data.dataset import OPTION_LETTER, SPECIAL_TOKEN, QuestionDataset, options_fault
+from ktr.data.dataset import QuestionDataset
 from ktr.data.image import is_picture
 from ktr.data.media_file import check_media_file
+from ktr.data.rows import OPTION_LETTER, SPECIAL_TOKEN, options_fault
 from ktr.errors import InputError, MediaError, MissingData
 from ktr.types import VideoQuestion
 
