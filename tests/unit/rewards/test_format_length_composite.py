@@ -6,7 +6,7 @@ import torch
 from ktr.errors import ConfigError, NonFiniteError
 from ktr.rewards.accuracy import Accuracy
 from ktr.rewards.composite import CompositeReward
-from ktr.rewards.format import Format
+from ktr.rewards.format import Format, ReleasedFormat
 from ktr.rewards.length import Length
 
 
@@ -37,7 +37,7 @@ from ktr.rewards.length import Length
 )
 def test_format_is_a_match_of_the_whole_text(text, reward, released, make_group):
     assert Format()(make_group(text)).tolist() == [reward]
-    assert Format("video_r1")(make_group(text)).tolist() == [released]
+    assert ReleasedFormat()(make_group(text)).tolist() == [released]
 
 
 RIGHT, WRONG = "<answer>B</answer>", "<answer>A</answer>"
