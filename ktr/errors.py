@@ -128,12 +128,6 @@ class MalformedRow(RowError):
     """A row that is not an object, or lacks its problem or its media path."""
 
 
-class DuplicateId(RowError):
-    """A row with the id of an earlier one."""
-
-    remedy = "give each row an id of its own, or drop the row"
-
-
 class MissingAnswer(RowError):
     """A row without a solution, or with an empty one."""
 

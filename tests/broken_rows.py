@@ -53,7 +53,6 @@ BROKEN: tuple[tuple[str, dict[str, Any] | str, str], ...] = (
     ("no path", {"path": None}, "MalformedRow"),
     ("a path that is a number", {"path": 7}, "MalformedRow"),
     ("a path with a NUL", {"path": "a\0.mp4"}, "MalformedRow"),
-    ("an id twice", {"problem_id": "good"}, "DuplicateId"),
     ("no solution", {"solution": None}, "MissingAnswer"),
     ("an empty answer", {"solution": "<answer> </answer>"}, "MissingAnswer"),
     ("a number in words", {"problem_type": "numerical", "solution": "three"}, "UnreadableAnswer"),

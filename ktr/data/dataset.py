@@ -4,6 +4,7 @@ A row that cannot become a question is skipped under a typed kind, and the skip 
 with the row's index and id. A file that gives no question at all is an error.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from torch.utils.data import Dataset
@@ -25,8 +26,9 @@ class QuestionDataset(Dataset[VideoQuestion]):
         limit: reads rows until so many are usable; all if None.
         how_to_get: one sentence on where the data comes from, for the error of who lacks it.
 
-    Ids are those of records and of random numbers: of two rows with one id the second is a skip. Raises ``MissingData``
-    where the file or the folder is missing, the file is not JSON, or no row is usable.
+    Ids are those of records and of random numbers: a row whose id an earlier one has gets its place behind it, as in
+    ``17#203``, for files that were put together count anew. Raises ``MissingData`` where the file or the folder is
+    missing, the file is not JSON, or no row is usable.
     """
 
     def __init__(
@@ -36,7 +38,7 @@ class QuestionDataset(Dataset[VideoQuestion]):
         for path in (self.annotations, self.media_root):
             if not path.exists():
                 raise errors.MissingData(f"{path} does not exist. {how_to_get}".rstrip())
-        root, rows_of_ids = MediaRoot(self.media_root), dict[str, int]()
+        root, ids = MediaRoot(self.media_root), set[str]()
         self.questions: list[VideoQuestion] = []
         self.skips: list[Skip] = []
         for index, row in enumerate(read_rows(self.annotations)):
@@ -46,8 +48,9 @@ class QuestionDataset(Dataset[VideoQuestion]):
                 if isinstance(row, BrokenLine):
                     raise errors.MalformedRow(self.annotations, index, row.reason)
                 question = question_from_row(row, self.annotations, index, root)
-                if (first := rows_of_ids.setdefault(question.id, index)) != index:
-                    raise errors.DuplicateId(self.annotations, index, f"row {first} has its id {question.id} too")
+                if question.id in ids:
+                    question = replace(question, id=f"{question.id}#{index}")
+                ids.add(question.id)
                 self.questions.append(question)
             except (errors.RowError, errors.MediaError) as error:
                 self.skips.append(Skip.of_row(error, self.annotations, index, row_id(row, self.annotations, index)))

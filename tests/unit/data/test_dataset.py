@@ -101,7 +101,6 @@ def test_a_list_and_json_lines_give_the_same_questions(root, tmp_path):
         ({"problem_id": True}, "MalformedRow"),
         ({"problem_id": 1.5}, "MalformedRow"),
         ({"problem_id": ""}, "MalformedRow"),
-        ({"problem_id": 7}, "DuplicateId"),
         ({"solution": 42}, "MalformedRow"),
         ({"solution": ["B"]}, "MalformedRow"),
         ({"solution": "<answer>red"}, "MalformedRow"),
@@ -225,3 +224,11 @@ def test_a_list_that_is_broken_at_its_end_is_an_error(end, root: Path):
 def test_a_folder_of_that_name_is_no_file_of_rows(root: Path):
     with pytest.raises(MissingData, match="cannot be read"):
         QuestionDataset(root, root)
+
+
+def test_rows_of_one_id_are_kept_apart(root: Path):
+    """Files that each count from 0 are put together."""
+    rows = [ROW | {"problem_id": number} for number in (7, 8, 7, 7)]
+    (root / "twice.json").write_text(json.dumps(rows))
+    data = QuestionDataset(root / "twice.json", root)
+    assert [question.id for question in data.questions] == ["7", "8", "7#2", "7#3"] and not data.skips
