@@ -1,1 +1,1 @@
-"""Held-out accuracy: how it is measured and with which interval."""
+"""Held-out measures: accuracy with its interval, interventions, attribution of answers."""

@@ -150,7 +150,20 @@ def test_two_policies_are_told_side_by_side(open_page: Open, pages: dict[str, Pa
     assert (boxes[0]["y"] == boxes[1]["y"]) == side_by_side
 
 
-@pytest.mark.parametrize("name", ["one", "both", "index"])
+def test_other_completions_unfold_and_without_a_rule_the_recorded_sets_are_drawn(
+    open_page: Open, pages: dict[str, Path]
+):
+    page = open_page(pages["cases"])
+    assert page.locator("#ratio").count() == 0 and page.locator(".tokens:visible").count() == 4
+    page.get_by_text("The other completions").first.click()
+    assert page.locator(".tokens:visible").count() == 6
+    first = completions(pages["cases"])[0]
+    recorded = {position for positions in first["selected"].values() for position in positions}
+    drawn_now = page.locator('.tokens[data-case="0"][data-column="0"][data-completion="0"] [aria-selected="true"]')
+    assert drawn_now.count() == len(recorded)
+
+
+@pytest.mark.parametrize("name", ["one", "both", "index", "cases"])
 def test_a_page_fits_its_window_in_the_colours_of_the_reader_and_is_small(
     open_page: Open, pages: dict[str, Path], name: str
 ):

@@ -35,16 +35,18 @@ function atQuantile(row, ratio) {
   return free.filter((token) => token.score > 0 && single(token.score) >= threshold);
 }
 
-// For each completion of a column and each signal the selected tokens: the recorded ones at the recorded ratio.
+// For each completion of a column, by signal, which tokens are selected; as recorded where no rule is known.
 function selections(column) {
-  return column.completions.map((completion, g) => Object.fromEntries(Object.keys(completion.scores).map((signal) => {
-    if (!page.selection) {
-      const chosen = new Set(completion.selected[signal]);
-      return [signal, completion.tokens.map((_, t) => chosen.has(t))];
-    }
-    const scores = column.completions.map((other) => other.scores[signal] || other.tokens.map(() => 0));
-    return [signal, topRatio(scores, column.completions.map((c) => c.ended), page.selection, state.ratio)[g]];
-  })));
+  const kept = column.completions.map(() => ({}));
+  const ended = column.completions.map((completion) => completion.ended);
+  for (const signal of Object.keys(page.signals)) {
+    const scores = column.completions.map((of) => of.scores[signal] || of.tokens.map(() => 0));
+    const chosen = page.selection
+      ? topRatio(scores, ended, page.selection, state.ratio)
+      : column.completions.map((of) => of.tokens.map((_, t) => (of.selected[signal] || []).includes(t)));
+    column.completions.forEach((of, g) => { if (signal in of.scores) kept[g][signal] = chosen[g]; });
+  }
+  return kept;
 }
 
 const lists = [...document.querySelectorAll(".tokens")].map((element) => {

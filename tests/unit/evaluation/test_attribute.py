@@ -14,8 +14,10 @@ from ktr.data.image import read_image
 from ktr.data.own_questions import OwnQuestions, lettered_options
 from ktr.errors import InputError, MissingModel
 from ktr.evaluation.attribute import run_attribution
+from ktr.shapes.ground_truth import token_roles
 from ktr.shapes.tiny_model import save_untrained
 from ktr.shapes.video_file import write_video
+from ktr.types import Completion, PromptInputs, RolloutGroup, VideoQuestion
 from tests.tiny_policy import save_random_policy
 
 TEXT = "<think> first red . </think> <answer> red </answer>"
@@ -165,3 +167,31 @@ def test_frames_are_those_that_the_policy_reads(name: str, data_type: str, count
     if frames_FHWC.shape == source.shape:  # nothing was resized
         assert (frames_FHWC == source).all()
     assert abs(frames_FHWC.mean((1, 2)) - source.mean((1, 2))).max() < 2
+
+
+def test_the_world_s_answers_keep_their_ground_truth(tmp_path: Path):
+    small = [
+        "num_questions=2",
+        "data.validation.num_questions=3",
+        "sampling.num_completions=2",
+        "sampling.max_tokens=40",
+    ]
+    config = compose("attribute", [*small, f"paths.runs={tmp_path}"])
+    OmegaConf.resolve(config)
+    records_file, index = run_attribution(config)
+    records = records_of(records_file)
+    assert len(records) == 4 and all(len(record["roles"]) == len(record["tokens"]) for record in records)
+    assert "visual_auroc" in json.loads((records_file.parent / "summary.json").read_text())["attribution"]
+    pages = json.loads(index.with_suffix(".json").read_text())["pages"]
+    assert len(pages) == 2 and "truth: about looks" in (index.parent / pages[0]).read_text()
+
+
+def test_truth_is_known_of_whole_words_of_the_world_only():
+    def group(extra: dict, num_tokens: int) -> RolloutGroup:
+        question = VideoQuestion("q", "what color ?", "free-form", "red", Path("v"), category="color", extra=extra)
+        prompt = PromptInputs(question, torch.ones(1).long(), torch.zeros(3, 1).long(), torch.zeros(1, 1), (1, 1, 1))
+        completion = Completion(torch.arange(num_tokens), torch.zeros(num_tokens), "<answer> red </answer>", "stop", 0)
+        return RolloutGroup(prompt, (completion,))
+
+    assert token_roles(group({"target": "circle"}, 4)) == [["nothing", "appearance", "nothing", "nothing"]]
+    assert token_roles(group({"target": "circle"}, 6)) is None and token_roles(group({}, 4)) is None
