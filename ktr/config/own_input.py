@@ -1,5 +1,6 @@
 """What attribute's command line asks in place of the data, checked as far as it can be before any heavy import."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,12 @@ def check_own_input(config: Mapping[str, Any]) -> None:
         _check_file(rows, "rows", "a JSON list or JSON lines")
     if config["completion"] is not None and not config["completion"].strip():
         raise InputError("completion is empty: give the text to score, or leave completion out to have answers sampled")
-    if Path(config["output"]).suffix not in OUTPUTS:
-        raise InputError(f"output={config['output']}: the page is an .html file, with its .json beside it")
+    output = Path(config["output"]).expanduser()
+    if output.suffix not in OUTPUTS or output.is_dir():
+        raise InputError(f"output={output}: the page is an .html file, with its .json beside it")
+    above = next(folder for folder in output.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise InputError(f"output={output}: nothing can be written in {above}; give another path")
 
 
 def _check_file(path: str, key: str, kind: str) -> None:

@@ -46,6 +46,7 @@ def test_lists_of_videos_null_and_other_keys_are_left_to_hydra():
         ({"media": "clip.mp4", "question": "why", "media_root": "."}, "media_root is the folder of the videos of rows"),
         ({"media": "clip.mp4", "question": "why", "completion": " \n"}, "completion is empty"),
         ({"output": "page.pdf"}, r"output=page\.pdf: the page is an \.html file"),
+        ({"output": "clip.mp4/page.html"}, r"nothing can be written in .*clip\.mp4; give another path"),
     ],
 )
 def test_a_gap_or_a_wrong_value_is_named(given: dict, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
