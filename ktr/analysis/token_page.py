@@ -144,7 +144,8 @@ def _selects(selection: Mapping[str, Any], records: Sequence[Record]) -> bool:
     for name in records[0]["scores"]:
         scores = [torch.tensor(record["scores"][name], dtype=torch.float32) for record in records]
         chosen_GT = select(torch.nn.utils.rnn.pad_sequence(scores, batch_first=True), mask_GT, eos_GT)
-        if [row.nonzero().flatten().tolist() for row in chosen_GT] != [record["selected"].get(name) for record in records]:
+        recorded = [record["selected"].get(name) for record in records]
+        if [row.nonzero().flatten().tolist() for row in chosen_GT] != recorded:
             return False
     return True
 
