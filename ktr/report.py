@@ -5,6 +5,8 @@
 ``python -m ktr.report tables <folder> …`` prints the tables of the runs below each folder, obtained beside published,
 and writes them there: table.md, table.tex, table.csv, rows.csv, cost.csv and figures.
 
+``python -m ktr.report gradients <folder>`` prints the paper's figure of gradients from the runs below a folder.
+
 ``python -m ktr.report words runs/<run> …`` writes words.html, words.json and figures: which words the signals select.
 
 ``python -m ktr.report cases <run> <run>`` shows the held-out questions on which two policies differ most, side by side.
@@ -81,6 +83,21 @@ def _compare(argv: Sequence[str]) -> Iterator[str]:
     yield str(write_comparison(arguments.run_dir, arguments.output))
 
 
+def _gradients(argv: Sequence[str]) -> Iterator[str]:
+    parser = ArgumentParser(
+        prog="python -m ktr.report gradients",
+        description="Print norms, cosines and loss variance of the runs below a folder by table row, beside published.",
+    )
+    parser.add_argument("folder", type=Path, nargs="+", help="a folder with runs below it: runs/table/gradients")
+    folders = parser.parse_args(argv).folder
+    from ktr.analysis.gradient_table import write_gradient_table
+
+    for folder in folders:
+        text, path = write_gradient_table(folder)
+        yield text
+        yield str(path)
+
+
 def _words(argv: Sequence[str]) -> Iterator[str]:
     parser = ArgumentParser(
         prog="python -m ktr.report words",
@@ -116,6 +133,7 @@ def _cases(argv: Sequence[str]) -> Iterator[str]:
 COMMANDS: Mapping[str, Callable[[Sequence[str]], Iterator[str]]] = {
     "run": _runs,
     "compare": _compare,
+    "gradients": _gradients,
     "tables": _tables,
     "words": _words,
     "cases": _cases,

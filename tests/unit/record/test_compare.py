@@ -8,6 +8,7 @@ import pytest
 from lightning.pytorch import LightningModule, Trainer
 
 from ktr.analysis.compare import comparison_rows, write_comparison
+from ktr.analysis.gradient_table import write_gradient_table
 from ktr.analysis.panel_figures import draw_section
 from ktr.analysis.run_folder import RunFolder
 from ktr.errors import MissingData
@@ -80,3 +81,18 @@ def test_a_run_that_goes_on_has_a_report(make_run: Any):
     callback = LiveReport(run_dir, share=1.0, first_after=0.0)
     callback.on_train_batch_start(*RUNNING, None, 0)
     assert "Training" in (run_dir / "report.html").read_text()
+
+
+def test_gradients_are_tabled_by_row_over_seeds_beside_the_published(make_run: Any, tmp_path: Path):
+    folder = tmp_path / "table"
+    for seed, norm in enumerate((0.8, 1.0)):
+        run = make_run(SIGNALS)
+        MetricsCSV(run).log_metrics({"grad/norm/all": 1.0, "grad/norm/selected": norm, "loss/variance": 0.5}, 4)
+        shutil.move(run, folder / f"run-{seed}")
+    text, path = write_gradient_table(folder)
+    assert (
+        "| norm, selected | 4.5 | 0.900 ± 1.271 |" in text and "| loss variance, tokens with a weight | 0.444 |" in text
+    )
+    assert path.read_text() == text and (folder / "gradients.png").stat().st_size > 0
+    with pytest.raises(MissingData, match=r"gradient_alignment"):
+        write_gradient_table(tmp_path / "nowhere")
