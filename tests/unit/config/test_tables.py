@@ -22,7 +22,9 @@ IS_ITS_NAME = {
     "frames": lambda row: row.data.train.world.num_frames == int(row.table.row.rpartition("_")[2]),
     "main": lambda row: row.data.train.world.num_frames == int(row.table.row.rpartition("_")[2]),
 }
-NAMES = {"main", "rl_methods", "signals", "frames", "ratio", "weighting", "distance", "perturbation", "controls"}
+NAMES = {"main", "rl_methods", "signals", "frames", "ratio", "weighting", "distance", "perturbation", "controls"} | {
+    "gradients"
+}
 
 
 def jobs(table: str, *overrides: str):

@@ -1,5 +1,6 @@
 """The frames that are learned from are those that a player shows, whichever backend decodes them."""
 
+import shutil
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
@@ -87,8 +88,9 @@ EVEN = range(0, 2000, 100)
 
 @pytest.mark.parametrize("matrix", TURNS)
 def test_a_turned_video_is_seen_turned_and_by_no_backend_as_it_lies(matrix, read, tmp_path):
-    lying = read(write(tmp_path / "a.mp4", EVEN))
-    path = turned(write(tmp_path / "b.mp4", EVEN), matrix)
+    file = write(tmp_path / "a.mp4", EVEN)
+    lying = read(file)
+    path = turned(Path(shutil.copy(file, tmp_path / "b.mp4")), matrix)  # the encoder's bytes are not always the same
     shown = read(path)
     expected = np.stack([TURNS[matrix](picture) for picture in lying.frames_FHWC])
     np.testing.assert_array_equal(shown.frames_FHWC, expected)

@@ -60,17 +60,17 @@ def test_the_questions_that_differ_most_stand_first_side_by_side(write_run, tmp_
 )
 def test_runs_without_a_case_are_refused(write_run, other: dict, said: str, capsys):
     one, two = write_run("one", {"q1": (1, 2)}), write_run("two", other)
-    assert main(["cases", str(one), str(two)]) == 1
+    assert main(["cases", str(one), str(two)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line and str(one) in line
 
 
 def test_a_folder_without_records_and_a_damaged_file_are_named(write_run, tmp_path: Path, capsys):
     one = write_run("one", {"q1": (1, 2)})
-    assert main(["cases", str(one), str(tmp_path / "none")]) == 1
+    assert main(["cases", str(one), str(tmp_path / "none")]) == 2
     assert "none does not exist" in capsys.readouterr().err
     (tmp_path / "bad.jsonl").write_text('{"step": 1}\n')
-    assert main(["cases", str(one), str(tmp_path / "bad.jsonl")]) == 1
+    assert main(["cases", str(one), str(tmp_path / "bad.jsonl")]) == 2
     assert "bad.jsonl: cannot be read (KeyError" in capsys.readouterr().err
 
 
