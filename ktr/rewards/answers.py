@@ -38,8 +38,10 @@ def extract_answer(text: str, rule: ExtractionRule = "video_r1") -> str | None:
 
 def after_thinking(text: str) -> str:
     """The text without thoughts: all that ``<think>`` opens, to its end where nothing closes it, and what stands before
-    a ``</think>`` that nothing opened."""
-    return THOUGHT.sub("", text).rpartition("</think>")[2]
+    the first ``</think>`` where the prompt opened it."""
+    if "</think>" in text.partition("<think>")[0]:
+        text = text.partition("</think>")[2]
+    return THOUGHT.sub("", text)
 
 
 def extract_leniently(text: str) -> str | None:

@@ -187,7 +187,8 @@ class VLLMServerEngine:
 
         register()
         if self.pushes_adapters:
-            self._folder = Path(tempfile.mkdtemp(prefix="ktr-adapters-"))
+            self._log_dir.mkdir(parents=True, exist_ok=True)
+            self._folder = Path(tempfile.mkdtemp(prefix="adapters-", dir=self._log_dir))  # not the temporary folder
             self.policy.save_adapters(self._folder)
         self._weights = PushedWeights(self._base_weights(), 0, self._folder)
         if self._addresses:

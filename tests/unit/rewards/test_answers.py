@@ -68,3 +68,16 @@ def test_each_rule(text, strict, video_r1, lenient):
 )
 def test_numbers(text, number):
     assert parse_number(text) == number
+
+
+@pytest.mark.parametrize(
+    "text, answer",
+    [
+        ("<think> a </think> <answer> that </think> <answer> 1 </answer>", "that </think> <answer> 1"),
+        ("a <answer> 1 </answer> b </think> <answer> 2 </answer>", "2"),
+        ("a </think> <answer> 1 </answer> </think> <answer> 2 </answer>", "1"),
+    ],
+)
+def test_a_thought_ends_where_it_is_first_closed(text: str, answer: str):
+    """Else an answer could be tried, and taken back by closing what nothing opened."""
+    assert extract_answer(text, "strict") == answer
