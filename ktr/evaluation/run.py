@@ -53,4 +53,5 @@ def _prepare(config: DictConfig) -> tuple[Path, Policy, RolloutEngine, QuestionD
     encoder = instantiate(config.encoder)
     policy = instantiate(config.model).eval()
     data = instantiate(config.data, encode=encoder.encode, check=instantiate(config.reward).check)
+    data.setup("validate")  # as Lightning does in training: rows that are no questions are counted as skips too
     return run_dir, policy, instantiate(config.rollout, policy=policy), data

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ktr.errors import NonFiniteError
 from ktr.policy.family import Policy
+from ktr.ranks import rank_and_size
 from ktr.types import Experience
 
 
@@ -27,6 +28,19 @@ def stop_on_non_finite(
     finite = torch.stack([value.detach().float().reshape(()) for value in values.values()]).isfinite()
     if bool(finite.all()):
         return
+    if rank_and_size()[0] == 0:  # the values are those of all ranks, and so is this folder
+        _keep(folder, step, values, policy, experiences)
+    broken = ", ".join(name for name, good in zip(values, finite.tolist(), strict=True) if not good)
+    raise NonFiniteError(
+        f"step {step}: {broken} is NaN or infinite. The optimizer step was not taken; {folder} holds the last good "
+        f"weights and the step's rollouts. Start the run again with name={folder.parent.name} and a lower optimizer.lr "
+        "or optimizer.max_grad_norm: it goes on from its last checkpoint"
+    )
+
+
+def _keep(
+    folder: Path, step: int, values: Mapping[str, Tensor], policy: Policy, experiences: Sequence[Experience]
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     policy.save(folder / "policy")
     record = {
@@ -45,9 +59,3 @@ def stop_on_non_finite(
         ],
     }
     (folder / "step.json").write_text(json.dumps(record, indent=1))
-    broken = ", ".join(name for name, good in zip(values, finite.tolist(), strict=True) if not good)
-    raise NonFiniteError(
-        f"step {step}: {broken} is NaN or infinite. The optimizer step was not taken; {folder} holds the last good "
-        f"weights and the step's rollouts. Start the run again with name={folder.parent.name} and a lower optimizer.lr "
-        "or optimizer.max_grad_norm: it goes on from its last checkpoint"
-    )
