@@ -16,6 +16,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from ktr.config.settings import without_secrets
 from ktr.errors import ConfigError
 from ktr.record.metrics_csv import TABLES
+from ktr.record.panels import sections
 from ktr.record.run_record import run_id
 from ktr.record.step_table import read_rows
 from ktr.record.wandb_file import cut_history
@@ -96,7 +97,10 @@ class WandbCurves(WandbLogger):
 
 
 class TensorBoardCurves(Logger):
-    """The run as one set of curves in ``save_dir``/tensorboard, however often it is resumed."""
+    """The run as one set of curves in ``save_dir``/tensorboard, however often it is resumed.
+
+    Custom Scalars shows them by the pages of ``sections``.
+    """
 
     def __init__(self, save_dir: str | Path) -> None:
         super().__init__()
@@ -110,7 +114,10 @@ class TensorBoardCurves(Logger):
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter  # takes a second: only a run that writes starts with it
 
+            has_pages = step > 0 and any(Path(self.log_dir).glob("events.out.tfevents.*"))  # purging at 0 drops them
             self._writer = SummaryWriter(self.log_dir, purge_step=step)
+            if not has_pages:
+                self._writer.add_custom_scalars(_pages())
             metrics = _rows(self._run_dir).get(step, {}) | dict(metrics)
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)
@@ -151,6 +158,14 @@ def finishing(loggers: Sequence[Logger]) -> Iterator[None]:
         for logger in loggers:
             if isinstance(logger, WandbCurves):
                 logger.finish(failed)
+
+
+def _pages() -> dict[str, dict[str, list[Any]]]:
+    """The table of panels as TensorBoard takes it."""
+    return {
+        section: {panel.title: ["Multiline", [panel.pattern]] for panel in panels}
+        for section, panels in sections().items()
+    }
 
 
 def _rows(run_dir: Path) -> dict[int, Row]:

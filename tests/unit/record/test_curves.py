@@ -1,6 +1,7 @@
 """W&B and TensorBoard tell of one run, and of each of its steps once, however often it is killed and resumed."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,17 @@ import wandb
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator as TensorAccumulator
+from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+from tensorboard.plugins.custom_scalar.metadata import CONFIG_SUMMARY_TAG
 from wandb.proto.wandb_internal_pb2 import Record
 
 from ktr.errors import ConfigError
 from ktr.record.curves import TensorBoardCurves, WandbCurves, finishing
+from ktr.record.metrics import METRICS
 from ktr.record.metrics_csv import MetricsCSV
+from ktr.record.panels import sections
 from ktr.record.run_record import run_id, start_run
 from ktr.record.wandb_file import cut_history, records
 
@@ -64,6 +71,43 @@ def rows_of_wandb(run_dir: Path) -> list[dict]:
 def points_of_tensorboard(run_dir: Path, name: str) -> list[tuple[int, float]]:
     curves = EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"scalars": 0}).Reload()
     return [(point.step, round(point.value, 6)) for point in curves.Scalars(name)]
+
+
+def pages_of_tensorboard(run_dir: Path) -> list[Layout]:
+    """Those that TensorBoard keeps, once it has purged what a resumed run took back."""
+    curves = TensorAccumulator(str(run_dir / "tensorboard"), size_guidance={"tensors": 0}).Reload()
+    return [Layout.FromString(event.tensor_proto.string_val[0]) for event in curves.Tensors(CONFIG_SUMMARY_TAG)]
+
+
+def num_pages_on_disk(run_dir: Path) -> int:
+    files = (run_dir / "tensorboard").glob("events.out.tfevents.*")
+    values = [value for file in files for event in EventFileLoader(str(file)).Load() for value in event.summary.value]
+    return sum(value.tag == CONFIG_SUMMARY_TAG for value in values)
+
+
+def test_tensorboard_has_the_pages_of_the_table_of_panels(tmp_path):
+    TensorBoardCurves(tmp_path).log_metrics({"loss/total": 1.0}, 0)
+    (layout,) = pages_of_tensorboard(tmp_path)
+    assert {category.title: [chart.title for chart in category.chart] for category in layout.category} == {
+        section: [panel.title for panel in panels] for section, panels in sections().items()
+    }
+    parts = ("visual", "temporal", "entropy", "random", "selected", "rest", "x", "role/x")  # what may stand for a *
+    known = {row.pattern.replace("*", part) for row in METRICS for part in parts}
+    for chart in (chart for category in layout.category for chart in category.chart):
+        assert chart.multiline.tag
+        for alternative in (one for tag in chart.multiline.tag for one in tag.split("|")):
+            # TensorBoard looks for a tag by re.match
+            assert any(re.match(alternative, name) for name in known), (chart.title, alternative)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_resumed_run_has_the_pages_once(tmp_path, first: int):
+    """``first`` is 1 where the held-out accuracy at the start was kept, and not measured again."""
+    for step in (first, 3, 5):
+        TensorBoardCurves(tmp_path).log_metrics({"loss/total": 1.0}, step)
+        assert num_pages_on_disk(tmp_path) == len(pages_of_tensorboard(tmp_path)) == 1
+    TensorBoardCurves(tmp_path).log_metrics({"loss/total": 1.0}, 0)  # a fresh run of the same name
+    assert len(pages_of_tensorboard(tmp_path)) == 1
 
 
 @pytest.mark.parametrize(("on_disk", "resumed_at"), [(0.0, 350), (0.5, 50), (0.5, 350), (1.0, 350)])
