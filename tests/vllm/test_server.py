@@ -220,7 +220,7 @@ def test_nothing_of_a_server_outlives_the_trainer(policy_folder: Path, tmp_path:
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((host, int(port)), timeout=5)
     assert not [folder for folder in server["folders"] if Path(folder).exists()]
-    others = ("sem.loky", "ktr-server-")  # of other processes; this one's folder was looked for above
+    others = ("sem.loky", "joblib_", "ktr-server-")  # of other processes; this one's folder was looked for above
     assert not {name for name in os.listdir("/dev/shm") if not name.startswith(others)} - shared
 
 
