@@ -84,6 +84,6 @@ def test_a_row_that_fails_is_named_with_its_log_beside_the_rows_that_did_not(
     process = start_training([*TABLE, f"paths.runs={runs}"])
     printed, _ = process.communicate(timeout=240)
     assert process.returncode == 1
-    assert "e-s0: StorageError" in printed and "exit code 2" in printed
+    assert "e-s0: ktr.train: StorageError" in printed and "exit code 2" in printed
     assert str(broken.with_name("console.log")) in printed
     assert "Not finished at seed 0: e" in printed and "baseline" in printed
