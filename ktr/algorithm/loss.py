@@ -89,7 +89,6 @@ class ClippedSurrogate:
         if self.needs_reference and ref_logps_GT is None:
             raise ValueError(f"beta={self.beta} needs ref_logps_GT: score the reference policy, or set beta=0")
 
-        logps_GT = torch.where(completion_mask_GT, logps_GT, 0.0)
         weights_GT = torch.where(completion_mask_GT, token_weights_GT, 0.0)
         selected_GT = weights_GT != 0
         surrogate_GT, ratio_GT = self.surrogate(logps_GT, old_logps_GT, advantages_G, completion_mask_GT, importance_GT)
@@ -99,7 +98,7 @@ class ClippedSurrogate:
         loss, kl = policy_loss, torch.zeros_like(policy_loss)
         if self.needs_reference and ref_logps_GT is not None:
             ref_logps_GT = torch.where(completion_mask_GT, ref_logps_GT.detach(), 0.0)
-            kl = self._penalty(logps_GT, ref_logps_GT, *counts)
+            kl = self._penalty(torch.where(completion_mask_GT, logps_GT, 0.0), ref_logps_GT, *counts)
             loss = policy_loss + self.beta * kl
 
         return LossTerms(

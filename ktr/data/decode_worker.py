@@ -23,15 +23,8 @@ from av.stream import Disposition
 ALARM_GRACE_S = 5
 UPRIGHT = (1, 0, 0, 1)
 STILL_BRANDS = ("avif", "mif1", "miaf", "heic", "heix", "heim", "heis")  # pictures in the container of MP4
-LISTS = (
-    "concat",
-    "hls",
-    "dash",
-    "imf",
-    "webm_dash_manifest",
-    "sdp",
-    "rtsp",
-)  # they lead to other files, or out of here
+# They lead to other files, or out of here.
+LISTS = ("concat", "hls", "dash", "imf", "webm_dash_manifest", "sdp", "rtsp")
 # What decoders raise at damaged files: not all of it is theirs.
 UNREADABLE = (
     av.FFmpegError, ArithmeticError, EOFError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError,
@@ -221,12 +214,13 @@ def decode_with_decord(path: str, indices: list[int], footage: Footage) -> np.nd
 
 
 def decode_with_pyav(path: str, indices: list[int], footage: Footage) -> np.ndarray:
+    wanted = set(indices)
     with av.open(path) as container:
         stream = video_stream(container)
         kept = {
             index: frame.to_ndarray(format="rgb24", width=stream.width, height=stream.height)
             for index, frame in enumerate(container.decode(stream))
-            if index in set(indices)
+            if index in wanted
         }
     frames = [kept[index] for index in indices if index in kept]
     return np.stack(frames) if frames else np.empty(0)

@@ -151,22 +151,6 @@ class Policy(nn.Module, ABC):
     def finish_rows(self, attended_ND: Float[Tensor, "N _"], residual_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
         """Last hidden states of rows that attended, ``residual_ND`` beside: ``own_row_parts``, and the final norm."""
 
-    @contextmanager
-    def watching_last_layer(self) -> Iterator[list[Float[Tensor, "L _"]]]:
-        """Filled inside with what ``finish_rows`` takes, of all rows of the one packed row that is scored there."""
-        watched: list[Float[Tensor, "L _"]] = []
-        layer = self.decoder_layers[-1]
-        attended: Any = layer.self_attn
-        handles = [
-            attended.o_proj.register_forward_pre_hook(lambda _, inputs: watched.insert(0, inputs[0][0])),
-            layer.register_forward_pre_hook(lambda _, inputs: watched.append(inputs[0][0])),
-        ]
-        try:
-            yield watched
-        finally:
-            for handle in handles:
-                handle.remove()
-
     def score_row(
         self, row: PackedRow, temperature: float, chunk_size: int, entropy: bool
     ) -> tuple[Float[Tensor, " M"], Float[Tensor, " M"] | None, Float[Tensor, "M D"]]:

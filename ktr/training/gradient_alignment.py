@@ -1,5 +1,6 @@
 """Whose gradient a run follows: norms of the gradients of parts of the tokens, and their cosines with the whole."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Any, cast
@@ -20,6 +21,8 @@ from ktr.record.log_once import log_once
 from ktr.training.rl_module import VideoRLModule
 from ktr.training.token_gradients import Part, TokenGradients, first_update, pulls, token_surrogate
 
+log = logging.getLogger(__name__)
+
 Modules = str | Sequence[int]  # last_layer, all, or indices of layers
 
 
@@ -35,7 +38,8 @@ class GradientAlignment(Callback):
     ``loss/variance_all`` of all tokens, in the groups that are learned from.
 
     With ``token_norms`` the norm of ∂ log p of each token, over what of the last layer acts on its own row alone, goes
-    into the rollout records. The weights' gradients, and so the run, stay as they are, to the bit.
+    into the rollout records. The weights' gradients, and so the run, stay as they are, to the bit. Supervised training,
+    and a run that trains nothing in the last layer where that is asked for, are left alone.
     """
 
     def __init__(
@@ -50,14 +54,26 @@ class GradientAlignment(Callback):
             raise ValueError(f"every_n_steps={every_n_steps}: give 1 at least, or remove callbacks.gradient_alignment")
         self.every_n_steps, self.modules, self.roles = every_n_steps, modules, roles
         self.token_norms, self.seed = token_norms, seed
-        self._is_due = False
+        self._acts, self._is_due = True, False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        chosen_parameters(cast(VideoRLModule, pl_module).policy, self.modules)  # what can't be measured is said now
+        self._acts = isinstance(pl_module, VideoRLModule)  # supervised training has no policy loss
+        if not self._acts:
+            return
+        policy = cast(VideoRLModule, pl_module).policy
+        if self.modules == "last_layer" and not any(p.requires_grad for p in policy.decoder_layers[-1].parameters()):
+            log.warning(
+                "no gradients are measured, for nothing is trained in the last layer; give "
+                "callbacks.gradient_alignment.modules the layers that are, or all"
+            )
+            self._acts = False
+            return
+        chosen_parameters(policy, self.modules)  # what was asked for and can't be measured is said now
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         # The first update of the batch in which the multiple falls: later ones have no rollouts of their own.
-        self._is_due = trainer.global_step % self.every_n_steps < cast(VideoRLModule, pl_module).updates_per_batch
+        updates = cast(VideoRLModule, pl_module).updates_per_batch
+        self._is_due = self._acts and trainer.global_step % self.every_n_steps < updates
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         if not self._is_due:

@@ -17,7 +17,7 @@ class LiveReport(Callback):
     are less than that share.
     """
 
-    def __init__(self, run_dir: str | Path, share: float = 0.01, first_after: float = 60.0):
+    def __init__(self, run_dir: str | Path, share: float = 0.01, first_after: float = 300.0):
         if not 0 < share <= 1:
             raise ValueError(f"share={share}: give a share of the time, such as 0.01")
         self.run_dir, self.share, self.first_after = Path(run_dir), share, first_after

@@ -104,6 +104,7 @@ class VideoRLModule(PolicyModule):
                 metrics = self.take_step(metrics, experiences)
                 if update + 1 < num_updates and logs:
                     self.log_row(metrics)
+            self.learning = [], counts  # else a batch's features would live on through the next rollouts
             clock.mark("update")
 
         self.engine.load_weights(self.policy.named_weights(), version=self.global_step)

@@ -134,7 +134,7 @@ class TokenGradients:
             for group, feature in zip(groups, features, strict=True)
         ]
         row = pack(groups, prompts)
-        with self.policy.watching_last_layer() as watched:
+        with watching_last_layer(self.policy) as watched:
             logps_M, _, hidden_MD = self.policy.score_row(row, self.scorer.temperature, self.scorer.chunk_size, False)
         predictors_M = row.predictors_M.to(hidden_MD.device)
         attended_MD, residual_MD = (rows_LD[predictors_M] for rows_LD in watched)
@@ -152,6 +152,22 @@ class TokenGradients:
         finally:
             for parameter in others:
                 parameter.requires_grad_(True)
+
+
+@contextmanager
+def watching_last_layer(policy: Policy) -> Iterator[list[Float[Tensor, "L _"]]]:
+    """Filled inside with what ``Policy.finish_rows`` takes, of all rows of the one packed row that is scored there."""
+    watched: list[Float[Tensor, "L _"]] = []
+    layer: Any = policy.decoder_layers[-1]
+    handles = [
+        layer.self_attn.o_proj.register_forward_pre_hook(lambda _, inputs: watched.insert(0, inputs[0][0])),
+        layer.register_forward_pre_hook(lambda _, inputs: watched.append(inputs[0][0])),
+    ]
+    try:
+        yield watched
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def own_row_norms(

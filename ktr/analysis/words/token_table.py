@@ -142,14 +142,6 @@ _COLUMNS: Mapping[str, type] = {
 }
 
 
-def token_table(records: Iterable[Record], tagger: Tagger) -> TokenTable:
-    """The tokens of all ``records``."""
-    builder = TokenTableBuilder(tagger)
-    for record in records:
-        builder.add(record)
-    return builder.table()
-
-
 def _in_order(signals: Iterable[str]) -> tuple[str, ...]:
     found = set(signals)
     return tuple(name for name in KNOWN_SIGNALS if name in found) + tuple(sorted(found.difference(KNOWN_SIGNALS)))

@@ -200,3 +200,26 @@ def test_modules_that_cannot_be_measured_are_named(make_module: MakeModule, modu
     module = make_module(key_tokens(), policy_settings={"lora": lora})
     with pytest.raises(ConfigError, match=said):
         chosen_parameters(module.policy, modules)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"lora": {"r": 2, "target_modules": ["qkv"]}},
+        {"lora": {"r": 2, "target_modules": ["q_proj"], "layers_to_transform": [0]}},
+        {"freeze": ["language"]},
+    ],
+    ids=str,
+)
+def test_a_run_that_trains_nothing_in_the_last_layer_goes_on_unmeasured(
+    make_module: MakeModule, settings: dict[str, Any], caplog: pytest.LogCaptureFixture
+):
+    callback = Recorded(every_n_steps=1)
+    fit(make_module(key_tokens(), policy_settings=settings), callbacks=[callback])
+    assert callback.steps == [] and "no gradients are measured" in caplog.text
+
+
+def test_nothing_of_a_batch_outlives_its_step(make_module: MakeModule):
+    module = make_module(key_tokens())
+    fit(module)
+    assert module.learning[0] == []

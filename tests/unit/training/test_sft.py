@@ -11,10 +11,11 @@ from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.rewards.composite import CompositeReward
 from ktr.scoring.scorer import GroupScorer
 from ktr.training.demonstrations import Demonstrations
+from ktr.training.gradient_alignment import GradientAlignment
 from ktr.training.optim import AdamWCosine
 from ktr.training.sft_module import SFTModule
 from tests.unit.training.conftest import ShareOfWord
-from tests.unit.training.overlapped_run import NeighbourEngine, fit
+from tests.unit.training.overlapped_run import NeighbourEngine, Record, fit
 
 
 class Weightless(Demonstrations):
@@ -46,3 +47,12 @@ def test_a_batch_in_which_no_token_has_a_weight_is_a_step_of_zero(policy_folder:
 def test_steps_for_auxiliary_losses_need_one(policy_folder: Path):
     with pytest.raises(ConfigError, match=r"algorithm\.auxiliary_steps=2: .*give one, or auxiliary_steps=0"):
         module(policy_folder, Demonstrations(), auxiliary_steps=2)
+
+
+def test_an_observer_of_rollouts_leaves_supervised_training_alone(policy_folder: Path):
+    """algorithm=sft keeps the observers that are on by default."""
+    record = Record()
+    callbacks = [record, GradientAlignment(every_n_steps=1)]
+    watched = fit(module(policy_folder, Demonstrations()), 2, record, callbacks=callbacks)
+    alone = fit(module(policy_folder, Demonstrations()), 2)
+    assert [step["loss/total"] for step in watched.metrics] == [step["loss/total"] for step in alone.metrics]
