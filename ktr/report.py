@@ -98,6 +98,21 @@ def _gradients(argv: Sequence[str]) -> Iterator[str]:
         yield str(path)
 
 
+def _specificity(argv: Sequence[str]) -> Iterator[str]:
+    parser = ArgumentParser(
+        prog="python -m ktr.report specificity",
+        description="Print how well each signal of a run finds the words that it should, against the ground truth.",
+    )
+    parser.add_argument("run_dir", type=Path, nargs="+", help="a run of ktr.attribute on an embedded world")
+    run_dirs = parser.parse_args(argv).run_dir
+    from ktr.analysis.specificity import write_specificity
+
+    for run_dir in run_dirs:
+        text, path = write_specificity(run_dir)
+        yield text
+        yield str(path)
+
+
 def _words(argv: Sequence[str]) -> Iterator[str]:
     parser = ArgumentParser(
         prog="python -m ktr.report words",
@@ -134,6 +149,7 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], Iterator[str]]] = {
     "run": _runs,
     "compare": _compare,
     "gradients": _gradients,
+    "specificity": _specificity,
     "tables": _tables,
     "words": _words,
     "cases": _cases,

@@ -29,6 +29,8 @@ def check_own_input(config: Mapping[str, Any]) -> None:
         _check_file(rows, "rows", "a JSON list or JSON lines")
     if config["completion"] is not None and not config["completion"].strip():
         raise InputError("completion is empty: give the text to score, or leave completion out to have answers sampled")
+    if config["output"] is None:
+        return
     output = Path(config["output"]).expanduser()
     if output.suffix not in OUTPUTS or output.is_dir():
         raise InputError(f"output={output}: the page is an .html file, with its .json beside it")

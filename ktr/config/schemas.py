@@ -107,7 +107,7 @@ class Attribute(Program):
     media_root: str | None = None
     completion: str | None = None
     compare: str | None = None
-    output: str = MISSING
+    output: str | None = MISSING
 
 
 def register_schemas() -> None:

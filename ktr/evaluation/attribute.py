@@ -31,8 +31,10 @@ from ktr.record.token_records import Record, append_records
 from ktr.types import Experience, PromptInputs, RolloutGroup
 
 
-def run_attribution(config: DictConfig) -> tuple[Path, Path]:
+def run_attribution(config: DictConfig) -> list[Path]:
     """Answer up to ``num_questions`` questions, score the tokens; returns attribution.jsonl and ``output``, the page.
+
+    There is no page where ``output`` is None.
 
     ``config.completion`` is scored in place of answers, and ``config.compare`` is a second policy that scores the same
     ones (compare.jsonl). Raises InputError, before a policy is loaded, where what is asked cannot be used.
@@ -93,10 +95,12 @@ def run_attribution(config: DictConfig) -> tuple[Path, Path]:
         append_records(run_dir / f"{name}.jsonl", of_policy)
     first = records[next(iter(titles))]
     write_object(run_dir / "summary.json", {"name": config.name, "attribution": attribution_summary(first)})
+    if config.output is None:
+        return [run_dir / "attribution.jsonl"]
     selection: Any = OmegaConf.to_container(config.selection)
     output = Path(config.output).expanduser()
     pages = write_pages(output, cases, selection_settings(selection), " and ".join(titles))
-    return run_dir / "attribution.jsonl", next(page for page in pages if page.suffix == output.suffix)
+    return [run_dir / "attribution.jsonl", next(page for page in pages if page.suffix == output.suffix)]
 
 
 def _encode_now(data: QuestionDataModule, encoder: Any, given: GivenCompletion | None) -> None:
