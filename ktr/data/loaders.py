@@ -72,12 +72,13 @@ class TrainLoader:
     def __iter__(self) -> Iterator[list[PromptInputs]]:
         with Lookahead(self._fill_epoch(), self.prefetch) as upcoming:
             self._upcoming = upcoming
-            for batch, place, skips in upcoming:
-                for skip in skips:
-                    self.skips.record(skip)
-                self.position.questions = place
-                self.position.batches += 1
-                yield batch
+            for filled in upcoming:
+                yield self._hand_out(*filled)
+
+    def take(self) -> list[PromptInputs] | None:
+        """One more batch, for the step that has the one handed out last; None at the end of an epoch."""
+        filled = next(self._upcoming, None) if self._upcoming is not None else None
+        return None if filled is None else self._hand_out(*filled)
 
     def peek(self) -> list[PromptInputs] | None:
         """The batch after the one handed out last, which the next step will get; None at the end of an epoch."""
@@ -90,6 +91,13 @@ class TrainLoader:
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self.position.questions, self.position.batches = state_dict["questions"], state_dict["batches"]
+
+    def _hand_out(self, batch: list[PromptInputs], place: int, skips: list[Skip]) -> list[PromptInputs]:
+        for skip in skips:
+            self.skips.record(skip)
+        self.position.questions = place
+        self.position.batches += 1
+        return batch
 
     def _fill_epoch(self) -> Iterator[tuple[list[PromptInputs], int, list[Skip]]]:
         place = self.position.questions

@@ -36,6 +36,8 @@ attribution/*/score             | score    | the signal's score, mean over token
 rollout/completion_length       | tokens   | mean length of a completion
 rollout/truncated_fraction      | share    | completions cut at the longest length
 rollout/zero_advantage_fraction | share    | questions whose completions earn the same: nothing is learned from them
+rollout/num_batches             | count    | batches of questions that dynamic sampling took for the step
+rollout/num_surplus             | count    | groups with a signal that it left over
 rollout/mismatch/mean           | nats     | |engine logp − trainer logp|, mean over tokens learned from
 rollout/mismatch/max            | nats     | the largest of them
 rollout/mismatch/kl             | nats     | k3 estimate of KL(engine ‖ trainer) over those tokens

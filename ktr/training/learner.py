@@ -184,9 +184,15 @@ class Learner:
         return self.weighting.for_batch(gather_over_ranks(entropies))
 
 
-def global_counts(experiences: Sequence[Experience], device: torch.device) -> tuple[int, int]:
-    """Completions and completion tokens of the global batch, what losses are divided by."""
-    groups = [experience.group for experience in experiences]
-    counts = [sum(len(group.completions) for group in groups), sum(group.num_tokens for group in groups)]
+def global_counts(
+    experiences: Sequence[Experience], device: torch.device, with_truncated: bool = True
+) -> tuple[int, int]:
+    """Completions and completion tokens of the global batch, what losses are divided by; 1 at least.
+
+    Without those that were cut at the longest length where they are not ``with_truncated``.
+    """
+    completions = [completion for experience in experiences for completion in experience.group.completions]
+    counted = [c for c in completions if with_truncated or c.finish_reason == "stop"]
+    counts = [len(counted), sum(len(completion.token_ids_T) for completion in counted)]
     num_sequences, num_tokens = sum_over_ranks(torch.tensor(counts, device=device)).tolist()
-    return num_sequences, num_tokens
+    return max(1, num_sequences), max(1, num_tokens)

@@ -11,8 +11,9 @@ rollouts come from is ``rollout_source``, what is scored and how it becomes a gr
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
+import torch
 from torch import Tensor
 
 from ktr.algorithm.advantage import GroupAdvantage
@@ -27,6 +28,7 @@ from ktr.rewards.composite import CompositeReward
 from ktr.rollout.engine import RolloutEngine, SamplingParams
 from ktr.scoring.reference import Reference
 from ktr.scoring.scorer import GroupScorer
+from ktr.training.dynamic_sampling import DynamicSampling, Filled, JudgedBatch
 from ktr.training.feature_graph import Features
 from ktr.training.learner import Learner, global_counts
 from ktr.training.optim import AdamWCosine
@@ -42,7 +44,10 @@ class VideoRLModule(PolicyModule):
     ``sampling`` is that of the training rollouts. ``updates_per_rollout`` > 1 takes several optimizer steps on each
     batch of rollouts, with the clip acting from the second on; from the first where the engine overlaps. Each has its
     row of losses, and the last that of the rollouts too; the run ends at ``trainer.max_steps`` also within a batch.
-    ``seed``, the step and the question fix every draw, on any number of ranks. The rest is ``PolicyModule``'s.
+    ``truncated`` says what a completion that was cut at the longest length counts: with "mask" it teaches nothing, and
+    losses are divided by the counts of the others; a penalty on a KL holds it all the same. ``dynamic_sampling`` takes
+    further questions for groups that teach nothing. ``seed``, the step and the question fix every draw, on any number
+    of ranks. The rest is ``PolicyModule``'s.
     """
 
     def __init__(
@@ -61,6 +66,8 @@ class VideoRLModule(PolicyModule):
         reference: Reference | None = None,
         updates_per_rollout: int = 1,
         seed: int = 0,
+        truncated: Literal["keep", "mask"] = "keep",
+        dynamic_sampling: DynamicSampling | None = None,
     ):
         super().__init__(policy, engine, reward, optimizer, validation_sampling, failure_dir, seed)
         if engine.overlap and reward.reads_selection:
@@ -73,6 +80,8 @@ class VideoRLModule(PolicyModule):
         policy.switch_off_dropout()
         self.scorer, self.sampling, self.advantage = scorer, sampling, advantage
         self.updates_per_rollout = updates_per_rollout
+        self.truncated, self.dynamic_sampling = truncated, dynamic_sampling
+        self.num_steps = 0  # batches of the data are more where a step takes several
         # What the present step learns from, and its global counts: for callbacks that look before the optimizer acts.
         self.learning: tuple[list[ScoredGroup], tuple[int, int]] = ([], (0, 0))
         self.source = RolloutSource(policy, engine, sampling, reward.contrast, updates_per_rollout, seed)
@@ -84,17 +93,18 @@ class VideoRLModule(PolicyModule):
 
     def training_step(self, batch: list[PromptInputs], batch_idx: int) -> dict[str, Any]:
         clock, sampled_for = StepClock(), self.global_step
+        self.num_steps += 1
         with self.source.ahead:  # no generation outlives the step that started it
-            rollouts, features, seeds = self.source.take(batch, sampled_for, self._upcoming, clock)
-            experiences = self._judge_all(rollouts.groups, features, seeds)
-            to_learn = self.learner.prepare(experiences, features, rollouts.old_logps, seeds)
-            counts = global_counts(experiences, self.device)
+            filled = self._filled(self._rollouts(batch, sampled_for, clock), sampled_for, clock)
+            learned, experiences = filled.learned, filled.sampled
+            to_learn = self.learner.prepare(learned.experiences, learned.features, learned.old_logps, learned.seeds)
+            counts = global_counts(learned.experiences, self.device, with_truncated=self.truncated == "keep")
             self.learning = to_learn, counts
             clock.mark("views")
 
             metrics: dict[str, Tensor] = {}
             num_updates, every = self._num_updates(), cast(Any, self.trainer).log_every_n_steps
-            logs = every > 0 and self.source.num_batches % every == 0  # as Lightning decides for the last of them
+            logs = every > 0 and self.num_steps % every == 0  # as Lightning decides for the last of them
             for update in range(num_updates):
                 self.policy.zero_grad()
                 terms = self.learner.backward(to_learn, counts, self.manual_backward)
@@ -109,9 +119,11 @@ class VideoRLModule(PolicyModule):
 
         self.engine.load_weights(self.policy.named_weights(), version=self.global_step)
         clock.mark("weight_push")
-        metrics |= engine_metrics(
-            to_learn, rollouts.groups, sampled_for, self.engine.correction is not None, self.device
-        )
+        groups = [experience.group for experience in experiences]
+        metrics |= engine_metrics(to_learn, groups, sampled_for, self.engine.correction is not None, self.device)
+        if self.dynamic_sampling is not None:
+            for count in ("num_batches", "num_surplus"):
+                metrics[f"rollout/{count}"] = torch.tensor(float(getattr(filled, count)))
         self.log_dict(metrics | {"step": float(self.global_step)})
         self.log_dict(rollout_metrics(experiences), sync_dist=True)
         return {"loss": metrics["loss/total"], "output": StepOutput(experiences, to_learn, clock.seconds)}
@@ -119,7 +131,27 @@ class VideoRLModule(PolicyModule):
     def judge(self, group: RolloutGroup) -> Experience:
         """The group with its rewards and advantages."""
         parts, rewards_G = self.reward(group)
-        return Experience(group, parts, rewards_G, self.advantage(rewards_G))
+        advantages_G = self.advantage(rewards_G)
+        if self.truncated == "mask":
+            finished = [completion.finish_reason == "stop" for completion in group.completions]
+            advantages_G = torch.where(torch.tensor(finished), advantages_G, 0.0)
+        return Experience(group, parts, rewards_G, advantages_G)
+
+    def _rollouts(self, batch: list[PromptInputs], version: int, clock: StepClock) -> JudgedBatch:
+        rollouts, features, seeds = self.source.take(batch, version, self._upcoming, clock)
+        return JudgedBatch(self._judge_all(rollouts.groups, features, seeds), features, rollouts.old_logps, seeds)
+
+    def _filled(self, first: JudgedBatch, version: int, clock: StepClock) -> Filled:
+        """The step that begins with a batch: that batch, or with dynamic sampling what is learned from several."""
+        if self.dynamic_sampling is None:
+            return Filled(first, first.experiences)
+
+        def more() -> JudgedBatch | None:
+            self.source.finish_next(self._sampled_logps, clock)
+            batch = cast(TrainLoader, self.trainer.train_dataloader).take()
+            return None if batch is None else self._rollouts(batch, version, clock)
+
+        return self.dynamic_sampling.fill(first, more)
 
     def _judge_all(self, groups: list[RolloutGroup], features: Features, seeds: list[int]) -> list[Experience]:
         if self.reward.reads_selection:
@@ -146,8 +178,9 @@ class VideoRLModule(PolicyModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
-        checkpoint |= self.source.state_dict()
+        checkpoint |= self.source.state_dict() | {"num_steps": self.num_steps}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
         self.source.load_state_dict(checkpoint)
+        self.num_steps = checkpoint.get("num_steps", self.source.num_batches)

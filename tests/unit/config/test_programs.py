@@ -90,7 +90,9 @@ def test_the_config_of_the_other_programs_prints(program: str, tmp_path: Path):
 
 def test_help_lists_the_groups(tmp_path: Path):
     shown = ktr("train", "--help", folder=tmp_path).stdout
-    assert "attribution: e, et, every_option, none, " in shown and "weighting: batch_entropy, group_divergence, " in shown
+    assert (
+        "attribution: e, et, every_option, none, " in shown and "weighting: batch_entropy, group_divergence, " in shown
+    )
 
 
 REFUSING = """
