@@ -73,6 +73,7 @@ class Train(Program):
     logger: Any = MISSING
     callbacks: Any = MISSING
     labels: dict[str, str] = field(default_factory=dict)
+    dynamic_sampling: Any = None
     probe: Any = None
     table: Table | None = None
 
