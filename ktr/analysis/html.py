@@ -17,7 +17,15 @@ from ktr.record.json_file import write_whole
 
 
 def write_page(path: Path, template: str, **values: Any) -> Path:
-    """Render a template of ``ktr/analysis/templates`` into a file; return its path.
+    """Render a template of ``ktr/analysis/templates`` into a file; return its path."""
+    text = render(template, **values)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, text)
+    return path
+
+
+def render(template: str, **values: Any) -> str:
+    """A template of ``ktr/analysis/templates`` with these values.
 
     Any text is escaped: a question or an answer may hold what looks like HTML.
     """
@@ -31,9 +39,7 @@ def write_page(path: Path, template: str, **values: Any) -> Path:
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":")}
     environment.filters["base64"] = lambda file: b64encode(file.read_bytes()).decode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, environment.get_template(template).render(**values))
-    return path
+    return environment.get_template(template).render(**values)
 
 
 def webp_uri(pixels_HWC: UInt8[np.ndarray, "H W 3"], quality: int) -> str:

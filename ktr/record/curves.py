@@ -4,6 +4,7 @@ The first step that a process logs says where the run resumed, as in ``StepTable
 there on is taken back, and what it had no time to write before it was killed comes from the tables.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,6 +57,8 @@ class WandbCurves(WandbLogger):
             return self._experiment
         import wandb
 
+        # Where W&B keeps the files of tables until they are sent: with the run, and not in the user's home.
+        os.environ.setdefault("WANDB_DATA_DIR", str((self._run_dir / "wandb").absolute()))
         self._wandb_init["id"] = run_id(self._run_dir)
         self._wandb_init.pop("anonymous", None)  # of no effect, as W&B says each time
         try:
@@ -70,11 +73,12 @@ class WandbCurves(WandbLogger):
         super().log_hyperparams(without_secrets(params))
 
     @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Numbers, and what else W&B shows in a row, such as its tables."""
         if step is None:
             raise ValueError("a row of W&B is a step: log with step=")
         run = self.experiment
-        rows = {step: dict(metrics)}
+        rows: dict[int, dict[str, Any]] = {step: dict(metrics)}
         if self._first_missing is None:
             self._first_missing = self._first_step_not_kept(step) if run.offline else run.starting_step
             earlier = {at: row for at, row in _rows(self._run_dir).items() if at <= step}

@@ -23,6 +23,7 @@ class RolloutLog(Callback):
         self.path = Path(path)
         self._rhythm = Rhythm(every_n_steps)
         self.max_completions = max_completions
+        self.logged: list[Record] = []  # those of the last step that this process logged
 
     @rank_zero_only
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -54,4 +55,5 @@ class RolloutLog(Callback):
             records += token_records(
                 experience, weights, scores, decode_tokens, trainer.global_step, gradient_norms_GT=norms_GT
             )
-        append_records(self.path, records[: self.max_completions])
+        self.logged = records[: self.max_completions]
+        append_records(self.path, self.logged)
