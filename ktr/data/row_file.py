@@ -25,7 +25,17 @@ def _whole_number(digits: str) -> int | float:
     return int(digits) if len(digits) < 1000 else float("inf")  # Python refuses to read one of more than 4,300 digits
 
 
-_DECODER = json.JSONDecoder(parse_int=_whole_number)
+class WrittenFloat(float):
+    """A number that is written as the file has it: 4.50 is not 4.5."""
+
+    def __init__(self, written: str) -> None:
+        self.written = str(written)
+
+    def __str__(self) -> str:
+        return self.written
+
+
+_DECODER = json.JSONDecoder(parse_int=_whole_number, parse_float=WrittenFloat)
 
 
 def read_rows(annotations: Path) -> Iterator[Any]:

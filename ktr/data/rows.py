@@ -1,8 +1,10 @@
 """One row of an annotation file in the Video-R1 format, checked and turned into a question.
 
-Whatever a row holds, it becomes a question or an error of its own type: nothing is converted in silence.
+Whatever a row holds, it becomes a question or an error of its own type: nothing is converted in silence, but for an
+answer or an option that is written as a number.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +32,7 @@ def row_id(row: Any, file: Path, index: int) -> str:
 
 def question_from_row(row: Any, file: Path, index: int, root: MediaRoot) -> VideoQuestion:
     """Checks one row and turns it into a question. Raises a ``RowError``, or a ``MediaError`` for its path."""
+    row = with_numbers_written(row)
     check_texts(row, file, index)
     problem_type, data_type = row.get("problem_type"), row.get("data_type", "video")
     if problem_type not in PROBLEM_TYPES:
@@ -59,6 +62,23 @@ def question_from_row(row: Any, file: Path, index: int, root: MediaRoot) -> Vide
         category=row.get("original_question_type") or "",
         extra={key: value for key, value in row.items() if key not in KNOWN_KEYS},
     )
+
+
+def with_numbers_written(row: Any) -> Any:
+    """The row with the finite numbers among its solution and options as texts: 42 is answered "42"."""
+    if not isinstance(row, Mapping):
+        return row
+    solution, options = row.get("solution"), row.get("options")
+    if _is_number(solution):
+        row = {**row, "solution": str(solution)}
+    if isinstance(options, list) and any(map(_is_number, options)):
+        row = {**row, "options": [str(option) if _is_number(option) else option for option in options]}
+    return row
+
+
+def _is_number(value: Any) -> bool:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return whole or (isinstance(value, float) and math.isfinite(value))
 
 
 def check_texts(row: Any, file: Path, index: int) -> None:

@@ -88,8 +88,10 @@ def test_a_list_and_json_lines_give_the_same_questions(root, tmp_path):
         (CHOICE | {"solution": "blue"}, "BadOptions"),
         ({"problem_type": "numerical", "solution": "many"}, "UnreadableAnswer"),
         ({"problem_type": "regression", "solution": "nan"}, "UnreadableAnswer"),
+        ({"problem_type": "regression", "solution": 10**400}, "UnreadableAnswer"),
         (CHOICE | {"options": {}}, "BadOptions"),
         (CHOICE | {"options": ["A. red", 5]}, "BadOptions"),
+        (CHOICE | {"options": ["A. red", True]}, "BadOptions"),
         (CHOICE | {"options": [["A. red", "B. blue"]]}, "BadOptions"),
         (CHOICE | {"options": ["A. red", "B. "]}, "BadOptions"),
         (CHOICE | {"options": ["A. red", "B. red"]}, "BadOptions"),
@@ -101,7 +103,9 @@ def test_a_list_and_json_lines_give_the_same_questions(root, tmp_path):
         ({"problem_id": True}, "MalformedRow"),
         ({"problem_id": 1.5}, "MalformedRow"),
         ({"problem_id": ""}, "MalformedRow"),
-        ({"solution": 42}, "MalformedRow"),
+        ({"solution": True}, "MalformedRow"),
+        ({"solution": float("nan")}, "MalformedRow"),
+        ({"solution": -float("inf")}, "MalformedRow"),
         ({"solution": ["B"]}, "MalformedRow"),
         ({"solution": "<answer>red"}, "MalformedRow"),
         ({"solution": "<answer>red</answer><answer>blue</answer>"}, "MalformedRow"),
@@ -154,6 +158,15 @@ def test_a_row_that_is_no_object_is_skipped_under_an_id_made_for_it(root):
 def test_several_right_letters_are_an_answer(root):
     (question,) = load(root, [ROW | CHOICE | {"solution": "<answer>A, B</answer>"}])
     assert question.answer == "A, B"
+
+
+@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl"])
+@pytest.mark.parametrize("written", ["42", "-3", "0", "4.50", "1E3", "0.1000000000000000055511", "1" * 20])
+def test_an_answer_that_is_a_number_is_the_text_that_the_file_has(written, name, root):
+    row = json.dumps(ROW | {"problem_type": "numerical", "solution": "?"}).replace('"?"', written)
+    (root.parent / name).write_text(f"[{row}]" if name == "rows.json" else row)
+    (question,) = QuestionDataset(root.parent / name, root)
+    assert question.answer == written
 
 
 def test_the_limit_counts_usable_rows(root):
