@@ -13,7 +13,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 from ktr.attribution.views import Factual, MaskedVideo, ShuffledFrames, View
 from ktr.scoring.frame_orders import frame_order
-from ktr.types import PromptInputs, RolloutGroup, TokenScores
+from ktr.types import RolloutGroup, TokenScores
 
 FRAMES_PER_PATCH = 2  # Qwen2.5-VL's temporal patch size
 
@@ -30,39 +30,54 @@ def reference_scores(
 ) -> TokenScores:
     """Scores of one group under one view; with gradient to the model's weights where grad mode is on.
 
-    Masks the whole video or nothing: ``fraction`` below 1 has no twin. ``seed`` gives the order of shuffled frames.
+    Masks whole media or nothing: ``fraction`` below 1 has no twin, nor has ``drop_compact`` of some media only.
+    ``seed`` gives the order of shuffled frames.
     """
     assert not isinstance(view, MaskedVideo) or view.fraction == 1
     prompt, (num_completions, length) = group.prompt, group.completion_ids_GT.shape
     ids_GL = torch.cat([prompt.input_ids_P.expand(num_completions, -1), group.completion_ids_GT], dim=1)
     positions_3L = _append(prompt.positions_3P, length)
     visual_L = (ids_GL[0] == model.config.video_token_id) | (ids_GL[0] == model.config.image_token_id)
-    pixels_NC = prompt.pixels_NC
+    pixels, changes = list(prompt.by_medium(prompt.pixels_NC)), view.changes(prompt.media)
+    masked_L = torch.zeros_like(visual_L)
+    masked_L[visual_L] = torch.tensor(changes).repeat_interleave(
+        torch.tensor([len(rows) for rows in prompt.by_medium(visual_L.nonzero())])
+    )
     inputs: dict[str, Tensor] = {"input_ids": ids_GL}
     match view:
         case Factual():
             pass
         case MaskedVideo(masking="zero"):
             embeddings_GLD = model.get_input_embeddings()(ids_GL)
-            inputs = {"inputs_embeds": torch.where(visual_L[None, :, None], 0.0, embeddings_GLD)}
+            if not all(changes):
+                grids = torch.tensor([medium.grid_thw for medium in prompt.media])
+                features_MD = model.model.visual(torch.cat(pixels), grid_thw=grids).pooler_output
+                embeddings_GLD = embeddings_GLD.masked_scatter(
+                    visual_L[None, :, None], features_MD.repeat(num_completions, 1)
+                )
+            inputs = {"inputs_embeds": torch.where(masked_L[None, :, None], 0.0, embeddings_GLD)}
         case MaskedVideo(masking="blank_frames"):
             assert black_patch_C is not None, "blank frames need the folder's black patch"
-            pixels_NC = black_patch_C.expand_as(pixels_NC)
+            pixels = [black_patch_C.expand_as(p) if hit else p for p, hit in zip(pixels, changes, strict=True)]
         case MaskedVideo(masking="drop" | "drop_compact"):
-            inputs["attention_mask"] = (~visual_L).long().expand_as(ids_GL)
+            inputs["attention_mask"] = (~masked_L).long().expand_as(ids_GL)
             if view.masking == "drop_compact":
+                assert all(changes)
                 positions_3L = ((~visual_L).cumsum(0) - 1).clamp(min=0).expand(3, -1)
         case ShuffledFrames():
             generator = torch.Generator().manual_seed(seed * 1_000_003 + view.draw)
-            pixels_NC = _shuffle(prompt, view, generator)
+            pixels = [
+                _shuffle(p, medium.grid_thw[0], view, generator) if hit else p
+                for p, medium, hit in zip(pixels, prompt.media, changes, strict=True)
+            ]
         case _:
             raise TypeError(f"no rule to apply the view {view!r}")
     if "input_ids" in inputs:
-        pixels, grids = pixels_NC.repeat(num_completions, 1), torch.tensor([prompt.grid_thw]).repeat(num_completions, 1)
-        if prompt.question.data_type == "video":
-            inputs |= {"pixel_values_videos": pixels, "video_grid_thw": grids}
-        else:
-            inputs |= {"pixel_values": pixels, "image_grid_thw": grids}
+        for kind, pixels_key in (("video", "pixel_values_videos"), ("image", "pixel_values")):
+            if of_kind := [i for i, medium in enumerate(prompt.media) if medium.kind == kind]:
+                grids = torch.tensor([prompt.media[i].grid_thw for i in of_kind])
+                inputs[pixels_key] = torch.cat([pixels[i] for i in of_kind]).repeat(num_completions, 1)
+                inputs[f"{kind}_grid_thw"] = grids.repeat(num_completions, 1)
 
     positions = positions_3L[:, None].expand(3, num_completions, -1)
     logits_GLV = model(**inputs, position_ids=positions, use_cache=False).logits[:, :-1]
@@ -88,15 +103,16 @@ def _append(positions_3P: Int[Tensor, "3 P"], length: int) -> Int[Tensor, "3 L"]
     return torch.cat([positions_3P, follow.expand(3, -1)], dim=1)
 
 
-def _shuffle(prompt: PromptInputs, view: ShuffledFrames, generator: torch.Generator) -> Float[Tensor, "N C"]:
-    """The flattened patches of the video with its frames, or its temporal patches, in another order."""
-    num_patches = prompt.grid_thw[0]
-    pixels = prompt.pixels_NC.unflatten(0, (num_patches, -1)).unflatten(2, (3, FRAMES_PER_PATCH, -1))
+def _shuffle(
+    pixels_NC: Float[Tensor, "N C"], num_patches: int, view: ShuffledFrames, generator: torch.Generator
+) -> Float[Tensor, "N C"]:
+    """The flattened patches of a video with its frames, or its temporal patches, in another order."""
+    pixels = pixels_NC.unflatten(0, (num_patches, -1)).unflatten(2, (3, FRAMES_PER_PATCH, -1))
     if view.granularity == "temporal_patch":
-        return pixels[frame_order(view.order, num_patches, generator)].reshape(prompt.pixels_NC.shape)
+        return pixels[frame_order(view.order, num_patches, generator)].reshape(pixels_NC.shape)
     shuffled = torch.empty_like(pixels)
     for new, old in enumerate(frame_order(view.order, num_patches * FRAMES_PER_PATCH, generator).tolist()):
         patch, slot = divmod(new, FRAMES_PER_PATCH)
         old_patch, old_slot = divmod(old, FRAMES_PER_PATCH)
         shuffled[patch, :, :, slot] = pixels[old_patch, :, :, old_slot]
-    return shuffled.reshape(prompt.pixels_NC.shape)
+    return shuffled.reshape(pixels_NC.shape)

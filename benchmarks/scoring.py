@@ -42,7 +42,7 @@ from ktr.attribution.views import Factual, MaskedVideo, View
 from ktr.policy import family as policy_module
 from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.scoring.scorer import GroupScorer
-from ktr.types import TokenScores
+from ktr.types import Medium, TokenScores
 
 METHODS = ("reference_grpo", "reference_ktr", "ours_grpo", "ours_ktr")
 # By way, one round's runs: ours is cheap, so its medians are of more runs.
@@ -65,7 +65,7 @@ class Update(ABC):
     def __init__(self, num_patches: int) -> None:
         generator = torch.Generator().manual_seed(2)
         lengths = [128, *torch.randint(64, 129, (7,), generator=generator).tolist()]
-        self.group = random_group(lengths, (num_patches, 20, 24))
+        self.group = random_group(lengths, [Medium("video", (num_patches, 20, 24), 1.0)])
         self.advantages_G = torch.randn(len(lengths), generator=generator)
         self.loss = ClippedSurrogate(beta=0.04)
         self.seconds: dict[str, float] = {}
@@ -77,7 +77,7 @@ class Update(ABC):
     def run(self, algorithm: str) -> float:
         self.seconds = dict.fromkeys(SECTIONS, 0.0)
         weighting, mask_GT = ALGORITHMS[algorithm], self.group.completion_mask_GT
-        required = weighting.required_views("video")
+        required = weighting.required_views(self.group.prompt.media)
         factual, reference, counterfactual = self.scores(required, entropy=bool(required))
         views = dict(zip(required, counterfactual, strict=True))
         eos_GT = mask_GT & (torch.arange(mask_GT.shape[1]) == mask_GT.sum(1, keepdim=True) - 1)

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from ktr.policy.qwen2_5_vl.positions import mrope_positions
-from ktr.types import Completion, PromptInputs, RolloutGroup, VideoQuestion
+from ktr.types import Completion, MediaFile, Medium, PromptInputs, RolloutGroup, VideoQuestion
 
 SPECIAL_TOKENS = (
     "<|vision_start|>",
@@ -104,14 +104,13 @@ def write_model_folder(
 
 def random_group(
     lengths: Sequence[int],
-    grid_thw: tuple[int, int, int] = (8, 20, 24),
+    media: Sequence[Medium] = (Medium("video", (8, 20, 24), 1.0),),
     text: tuple[int, int] = (20, 80),
     vocabulary: int = 768,
     patch: int = PATCH,
-    data_type: str = "video",
     seed: int = 1,
 ) -> RolloutGroup:
-    """A prompt of ``text[0]`` words, one video or image of ``grid_thw`` patches, ``text[1]`` words; random completions.
+    """A prompt of ``text[0]`` words, random media with a word between them, ``text[1]`` words; random completions.
 
     A grid of 20 × 24 patches is 120 visual tokens per temporal patch: a 16:9 frame at 128 · 28² pixels.
     """
@@ -120,16 +119,22 @@ def random_group(
     def words(count: int) -> torch.Tensor:
         return torch.randint(len(SPECIAL_TOKENS), vocabulary, (count,), generator=generator)
 
-    visual = VIDEO if data_type == "video" else IMAGE
-    t, h, w = grid_thw
-    block = torch.tensor([VISION_START, *[visual] * (t * h * w // MERGE**2), VISION_END])
-    input_ids_P = torch.cat([words(text[0]), block, words(text[1])])
+    parts = [words(text[0])]
+    for place, medium in enumerate(media):
+        visual = [VIDEO if medium.kind == "video" else IMAGE] * (medium.num_patches // MERGE**2)
+        parts += [words(min(place, 1)), torch.tensor([VISION_START, *visual, VISION_END])]
+    input_ids_P = torch.cat([*parts, words(text[1])])
+    visual_P = torch.isin(input_ids_P, torch.tensor([VIDEO, IMAGE]))
     prompt = PromptInputs(
-        question=VideoQuestion(f"random-{seed}", "?", "free-form", "w0", Path("random.mp4"), data_type),  # type: ignore[arg-type]
+        question=VideoQuestion(
+            f"random-{seed}", "?", "free-form", "w0", tuple(MediaFile(Path("random"), medium.kind) for medium in media)
+        ),
         input_ids_P=input_ids_P,
-        positions_3P=mrope_positions(input_ids_P, visual, grid_thw, MERGE, float(t > 1), float(TOKENS_PER_SECOND)),
-        pixels_NC=torch.randn(t * h * w, 3 * TEMPORAL_PATCH * patch**2, generator=generator),
-        grid_thw=grid_thw,
+        positions_3P=mrope_positions(visual_P, media, MERGE, TOKENS_PER_SECOND),
+        pixels_NC=torch.randn(
+            sum(medium.num_patches for medium in media), 3 * TEMPORAL_PATCH * patch**2, generator=generator
+        ),
+        media=tuple(media),
     )
     completions = []
     for length in lengths:

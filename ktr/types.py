@@ -9,6 +9,7 @@ answer a ``Completion`` of its own length, together a ``RolloutGroup``. Rewards 
 ``Experience``, the unit that is scored, weighted and learned from.
 """
 
+import math
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,16 +18,42 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 ProblemType = Literal["multiple choice", "numerical", "OCR", "free-form", "regression"]
 PROBLEM_TYPES: tuple[str, ...] = ("multiple choice", "numerical", "OCR", "free-form", "regression")
+MediaKind = Literal["video", "image"]
+
+
+@dataclass(frozen=True)
+class MediaFile:
+    """A video or a picture that a question is about, as it lies on disk."""
+
+    path: Path
+    kind: MediaKind = "video"
+
+
+@dataclass(frozen=True)
+class Medium:
+    """A video or a picture as the policy reads it: its grid of t·h·w patches, not yet merged.
+
+    ``seconds_per_patch`` is the time between temporal patches of the *sampled* frames, from which positions are made
+    here and in another engine; 0 for an image.
+    """
+
+    kind: MediaKind
+    grid_thw: tuple[int, int, int]
+    seconds_per_patch: float = 0.0
+
+    @property
+    def num_patches(self) -> int:
+        return math.prod(self.grid_thw)
 
 
 @dataclass(frozen=True)
 class VideoQuestion:
-    """One row of a dataset: a question about one video or image, with its answer.
+    """One row of a dataset: a question about videos and images, in the order of the prompt, with its answer.
 
     ``answer`` is the bare text inside the solution's ``<answer>`` tags; ``options`` is empty unless the problem is
     multiple choice; ``extra`` keeps the keys of the row that the Video-R1 format does not name (the embedded world puts
@@ -37,8 +64,7 @@ class VideoQuestion:
     problem: str
     problem_type: ProblemType
     answer: str
-    media_path: Path
-    data_type: Literal["video", "image"] = "video"
+    media: tuple[MediaFile, ...]
     options: tuple[str, ...] = ()
     reasoning: str | None = None
     source: str = ""
@@ -55,20 +81,23 @@ class VideoQuestion:
 
 @dataclass(frozen=True)
 class PromptInputs:
-    """What the policy reads for one question: ids, explicit positions, and the pixels of its one video or image.
+    """What the policy reads for one question: ids, explicit positions, and the pixels of its videos and images.
 
     ``input_ids_P`` holds one placeholder per merged visual token. ``positions_3P`` are M-RoPE positions by the original
-    rule (text goes on after the largest position of the vision block). ``pixels_NC`` are the processor's flattened
-    patches, N = t·h·w, and ``grid_thw`` their grid. ``seconds_per_patch`` is the time between temporal patches of the
-    *sampled* frames, from which ``positions_3P`` were made and from which another engine makes its own; 0 for an image.
+    rule (text goes on after the largest position of a vision block). ``pixels_NC`` are the processor's flattened
+    patches of all ``media``, one after the other in the order of the prompt.
     """
 
     question: VideoQuestion
     input_ids_P: Int[Tensor, " P"]
     positions_3P: Int[Tensor, "3 P"]
     pixels_NC: Float[Tensor, "N C"]
-    grid_thw: tuple[int, int, int]
-    seconds_per_patch: float = 1.0
+    media: tuple[Medium, ...]
+
+    def by_medium(self, rows: Shaped[Tensor, "N *_"]) -> tuple[Shaped[Tensor, "n *_"], ...]:
+        """The rows of each medium out of those of all: patches, or what patches were merged to."""
+        num_patches = [medium.num_patches for medium in self.media]
+        return rows.split([n * len(rows) // sum(num_patches) for n in num_patches])
 
     @property
     def num_tokens(self) -> int:

@@ -11,7 +11,7 @@ from ktr.data.prompts import PromptTemplate
 from ktr.data.video import DecodedVideo, VideoReader, VideoSettings
 from ktr.policy.qwen2_5_vl.inputs import PromptEncoder
 from ktr.shapes.tiny_model import COLD_START
-from ktr.types import VideoQuestion
+from ktr.types import MediaFile, VideoQuestion
 
 MIN, MAX = 16 * 28 * 28, 128 * 28 * 28
 HUB = {"min_pixels": 3136, "max_pixels": 12845056}  # as the published Qwen2.5-VL folders have them
@@ -67,4 +67,4 @@ def encoder(path: Path, height: int, width: int) -> PromptEncoder:
 
 
 def question(data_type: Any) -> VideoQuestion:
-    return VideoQuestion("q", "what color is first ?", "free-form", "red", Path("clip"), data_type)
+    return VideoQuestion("q", "what color is first ?", "free-form", "red", (MediaFile(Path("clip"), data_type),))

@@ -1,5 +1,6 @@
 """A random policy and random prompts, small enough that a test can afford the slow way."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -7,7 +8,7 @@ import torch
 from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.policy.qwen2_5_vl.positions import mrope_positions
 from ktr.shapes.tiny_model import TOKENS_PER_SECOND, build_model, build_processor
-from ktr.types import Completion, PromptInputs, RolloutGroup, VideoQuestion
+from ktr.types import Completion, MediaFile, Medium, PromptInputs, RolloutGroup, VideoQuestion
 
 GRID = (6, 4, 4)
 NUM_VISUAL = 24
@@ -28,32 +29,43 @@ def save_random_policy(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def random_prompt(policy: QwenVLPolicy, index: int, data_type: str = "video") -> PromptInputs:
-    """A prompt of random words around one random video; its length depends on ``index``."""
+VIDEO = Medium("video", GRID, 1.0)
+IMAGE = Medium("image", (1, 4, 8))
+CLIP = Medium("video", (3, 4, 6), 0.7)
+SEVERAL_MEDIA = ((VIDEO, IMAGE, CLIP), (IMAGE, IMAGE), (CLIP, VIDEO), (IMAGE, CLIP, IMAGE, VIDEO))
+
+
+def random_prompt(policy: QwenVLPolicy, index: int, media: Sequence[Medium] = (VIDEO,)) -> PromptInputs:
+    """A prompt of random words around random media; its length depends on ``index``."""
     generator = torch.Generator().manual_seed(index)
     config = policy.model.config
     words = torch.tensor([i for i in range(len(policy.tokenizer)) if i not in set(policy.banned_ids.tolist())])
     pick = lambda n: words[torch.randint(len(words), (n,), generator=generator)]  # noqa: E731
-    visual = torch.full((NUM_VISUAL,), config.video_token_id)
+    placeholder = {"video": config.video_token_id, "image": config.image_token_id}
     start, end = torch.tensor([config.vision_start_token_id]), torch.tensor([config.vision_end_token_id])
-    ids = torch.cat([pick(3 + index % 4), start, visual, end, pick(5 + index % 3)])
-    positions = mrope_positions(ids, config.video_token_id, GRID, 2, 1.0, TOKENS_PER_SECOND)
+    parts = [pick(3 + index % 4)]
+    for place, medium in enumerate(media):
+        visual = torch.full((medium.num_patches // policy.merge_area,), placeholder[medium.kind])
+        parts += [pick(min(place, 2)), start, visual, end]
+    ids = torch.cat([*parts, pick(5 + index % 3)])
+    positions = mrope_positions(policy.is_visual(ids), media, 2, TOKENS_PER_SECOND)
     question = VideoQuestion(
         id=f"q{index}",
         problem="what color is first ?",
         problem_type="free-form",
         answer="red",
-        media_path=Path(f"{index}.mp4"),
-        data_type=data_type,
+        media=tuple(MediaFile(Path(f"{index}-{place}"), medium.kind) for place, medium in enumerate(media)),
         category="nth",
     )
-    pixels = torch.randn(GRID[0] * GRID[1] * GRID[2], 3 * 2 * 14 * 14, generator=generator)
-    return PromptInputs(question, ids, positions, pixels, GRID)
+    pixels = torch.randn(sum(medium.num_patches for medium in media), 3 * 2 * 14 * 14, generator=generator)
+    return PromptInputs(question, ids, positions, pixels, tuple(media))
 
 
-def random_group(policy: QwenVLPolicy, index: int, lengths: list[int]) -> RolloutGroup:
+def random_group(
+    policy: QwenVLPolicy, index: int, lengths: list[int], media: Sequence[Medium] = (VIDEO,)
+) -> RolloutGroup:
     """A prompt with completions of the given lengths, words drawn at random."""
-    prompt = random_prompt(policy, index)
+    prompt = random_prompt(policy, index, media)
     generator = torch.Generator().manual_seed(1000 + index)
     words = torch.tensor([i for i in range(len(policy.tokenizer)) if i not in set(policy.banned_ids.tolist())])
     completions = [

@@ -56,9 +56,7 @@ class ReleasedKeyTokens(KeyTokens):
 
     def __call__(self, group: GroupScores) -> TokenWeights:
         acting = {
-            name: signal
-            for name, signal in self.signals.items()
-            if all(view in group.views for view in signal.required_views("video"))
+            name: signal for name, signal in self.signals.items() if all(view in group.views for view in signal.views)
         }
         if self.signals and not acting:
             return TokenWeights(torch.zeros_like(group.factual.logps_GT))

@@ -8,7 +8,7 @@ r"""Token weights: how much each completion token counts in the policy loss.
 Weights are constants of the loss: they carry no gradient, and are exactly zero off the completion mask.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
@@ -17,16 +17,16 @@ from torch import Tensor
 
 from ktr.attribution.group_scores import GroupScores
 from ktr.attribution.selection import Selection
-from ktr.attribution.signals import DataType, RandomSignal, Signal
+from ktr.attribution.signals import RandomSignal, Signal
 from ktr.attribution.views import View
-from ktr.types import TokenWeights
+from ktr.types import Medium, TokenWeights
 
 
 @runtime_checkable
 class TokenWeighting(Protocol):
     """What the training step asks of a weighting: the views it needs, then the weights of one group."""
 
-    def required_views(self, data_type: DataType) -> tuple[View, ...]:
+    def required_views(self, media: Sequence[Medium]) -> tuple[View, ...]:
         return ()
 
     def __call__(self, group: GroupScores) -> TokenWeights: ...
@@ -56,9 +56,9 @@ class KeyTokens(TokenWeighting):
         self.selection = selection
         self.combine = combine
 
-    def required_views(self, data_type: DataType) -> tuple[View, ...]:
+    def required_views(self, media: Sequence[Medium]) -> tuple[View, ...]:
         """The union of the signals' views, each once, in the order of the signals."""
-        views = (view for signal in self.signals.values() for view in signal.required_views(data_type))
+        views = (view for signal in self.signals.values() for view in signal.required_views(media))
         return tuple(dict.fromkeys(views))
 
     def __call__(self, group: GroupScores) -> TokenWeights:

@@ -7,7 +7,7 @@ from statistics import fmean
 
 import yaml
 
-from ktr.analysis.filmstrip import read_frames
+from ktr.analysis.filmstrip import read_strips
 from ktr.analysis.token_page import Case, selection_settings, write_cases
 from ktr.errors import MissingData
 from ktr.record.json_file import unreadable
@@ -69,8 +69,7 @@ def _case(columns: dict[str, list[Record]]) -> Case:
         min(range(len(records)), key=lambda i, at=means[title], of=records: abs(of[i]["reward"] - at))
         for title, records in columns.items()
     )
-    frames_FHWC, seconds = read_frames(next(iter(columns.values()))[0]) or (None, 0.0)
-    return Case(columns, frames_FHWC, seconds, first=typical, notes=notes)
+    return Case(columns, read_strips(next(iter(columns.values()))[0]), first=typical, notes=notes)
 
 
 def _selection(run_dir: Path) -> dict | None:

@@ -1,8 +1,10 @@
-"""A video in one picture: a few of its frames side by side."""
+"""A medium in one picture: a few of its frames side by side."""
 
 import logging
 import re
 from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,46 +13,58 @@ from PIL import Image
 
 from ktr.data.video import VideoReader, VideoSettings
 from ktr.errors import MediaError
-from ktr.record.token_records import Record
+from ktr.record.token_records import Record, media_of
+from ktr.types import MediaFile
 
 HEIGHT, GAP = 72, 3
 SETTINGS = VideoSettings(num_frames=8, min_pixels=1, max_pixels=1 << 24)
 log = logging.getLogger(__name__)
 
 
-def write_filmstrips(folder: Path, records: Sequence[Record]) -> dict[str, Path]:
-    """Filmstrips of the questions' videos, by question id; those already in ``folder`` are kept.
+@dataclass(frozen=True)
+class Strip:
+    """Frames of a video, ``seconds`` after each other, or the one picture of an image."""
 
-    A video that isn't on this machine (a run folder copied elsewhere), or can't be read, has none, and is logged.
+    file: MediaFile
+    frames_FHWC: UInt8[np.ndarray, "F H W 3"]
+    seconds: float = 0.0
+
+
+def write_filmstrips(folder: Path, records: Sequence[Record]) -> dict[str, list[Path]]:
+    """A filmstrip of each medium of the questions, by question id; those already in ``folder`` are kept.
+
+    A medium that isn't on this machine (a run folder copied elsewhere), or can't be read, has none, and is logged.
     """
-    strips: dict[str, Path] = {}
-    reader = VideoReader(SETTINGS)
-    for record in records:
-        strip = folder / f"filmstrip-{re.sub(r'[^A-Za-z0-9_-]+', '-', record['question'])}.png"
-        if record["data_type"] == "video" and not strip.exists():
-            try:
-                Image.fromarray(filmstrip(reader.read(Path(record["media"])).frames_FHWC)).save(strip)
-            except MediaError as error:
-                log.info("no filmstrip: %s", error)
-        if strip.exists():
-            strips[record["question"]] = strip
-    reader.close()
+    strips: dict[str, list[Path]] = {}
+    with closing(VideoReader(SETTINGS)) as reader:
+        for record in records:
+            name = re.sub(r"[^A-Za-z0-9_-]+", "-", record["question"])
+            of_question = strips.setdefault(record["question"], [])
+            for place, file in enumerate(media_of(record), 1):
+                path = folder / f"filmstrip-{name}{f'.{place}' if place > 1 else ''}.png"
+                if not path.exists() and (strip := _read(reader, file)):
+                    Image.fromarray(filmstrip(strip.frames_FHWC)).save(path)
+                if path.exists():
+                    of_question.append(path)
     return strips
 
 
-def read_frames(record: Record) -> tuple[UInt8[np.ndarray, "F H W 3"], float] | None:
-    """Some frames of the medium that a record is about, and the seconds between them; None where it can't be read."""
-    reader, path = VideoReader(SETTINGS), Path(record["media"])
+def read_strips(record: Record) -> tuple[Strip, ...]:
+    """Some frames of each medium that a record is about, but for those that can't be read."""
+    with closing(VideoReader(SETTINGS)) as reader:
+        strips = [_read(reader, file) for file in media_of(record)]
+    return tuple(strip for strip in strips if strip is not None)
+
+
+def _read(reader: VideoReader, file: MediaFile) -> Strip | None:
     try:
-        if record["data_type"] == "image":
-            return reader.read_image(path)[None], 0.0
-        video = reader.read(path)
-        return video.frames_FHWC, video.seconds_per_temporal_patch(1)
+        if file.kind == "image":
+            return Strip(file, reader.read_image(file.path)[None])
+        video = reader.read(file.path)
+        return Strip(file, video.frames_FHWC, video.seconds_per_temporal_patch(1))
     except MediaError as error:
         log.info("no frames: %s", error)
         return None
-    finally:
-        reader.close()
 
 
 def filmstrip(frames_FHWC: UInt8[np.ndarray, "F H W 3"]) -> UInt8[np.ndarray, "h w 3"]:

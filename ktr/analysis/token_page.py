@@ -17,6 +17,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from ktr.analysis import palette
+from ktr.analysis.filmstrip import Strip
 from ktr.analysis.html import plain, webp_uri, write_json, write_page
 from ktr.analysis.run_folder import signal_order
 from ktr.analysis.shown_tokens import role_legend
@@ -33,15 +34,14 @@ QUALITIES = (80, 50, 25)
 
 @dataclass(frozen=True)
 class Case:
-    """One question, its frames ``seconds`` after each other, and by policy the records of its completions.
+    """One question, what it shows, and by policy the records of its completions.
 
     ``paired``: the completions of all columns are the same ones, in the same order. ``first``, one a column, are those
     to show at once; the others are folded away. Without it all are shown.
     """
 
     columns: Mapping[str, Sequence[Record]]
-    frames_FHWC: UInt8[np.ndarray, "F H W 3"] | None = None
-    seconds: float = 0.0
+    strips: tuple[Strip, ...] = ()
     paired: bool = False
     first: tuple[int, ...] | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
@@ -79,7 +79,7 @@ def write_pages(
         _write_page(path, [case], shown, index=f"../{page.name}")
         write_json(path.with_suffix(".json"), shown)
         entries.append({"path": path.relative_to(page.parent).as_posix(), **shown["cases"][0]})
-    firsts = [None if case.frames_FHWC is None else case.frames_FHWC[0] for case in cases]
+    firsts = [case.strips[0].frames_FHWC[0] if case.strips else None for case in cases]
     thumbnails = [None if frame is None else webp_uri(_small(frame, 96), 60) for frame in firsts]
     write_page(page, "index.html", title=title, entries=list(zip(entries, thumbnails, strict=True)))
     return page, write_json(data, {"title": title, "pages": [entry["path"] for entry in entries]})
@@ -113,7 +113,6 @@ def page_data(cases: Sequence[Case], selection: Mapping[str, Any] | None, title:
 
 
 def _case_data(case: Case) -> dict[str, Any]:
-    num_frames = 0 if case.frames_FHWC is None else len(case.frames_FHWC)
     columns = [
         {
             "title": title,
@@ -128,10 +127,15 @@ def _case_data(case: Case) -> dict[str, Any]:
     ]
     return {
         **{key: case.asked[key] for key in QUESTION_KEYS},
-        "frame_seconds": [round(case.seconds * frame, 3) for frame in range(num_frames)],
+        "strips": [_strip_data(strip) for strip in case.strips],
         "paired": case.paired,
         "columns": columns,
     }
+
+
+def _strip_data(strip: Strip) -> dict[str, Any]:
+    seconds = [round(strip.seconds * frame, 3) for frame in range(len(strip.frames_FHWC))]
+    return {"media": str(strip.file.path), "data_type": strip.file.kind, "frame_seconds": seconds}
 
 
 def _selects(selection: Mapping[str, Any], records: Sequence[Record]) -> bool:
@@ -151,13 +155,13 @@ def _selects(selection: Mapping[str, Any], records: Sequence[Record]) -> bool:
 
 
 def _write_page(path: Path, cases: Sequence[Case], shown: Mapping[str, Any], index: str = "") -> Path:
-    budget = MAX_STRIP_BYTES // len(cases)
+    budget = MAX_STRIP_BYTES // max(1, sum(len(case.strips) for case in cases))
     roles = any("roles" in c for case in shown["cases"] for column in case["columns"] for c in column["completions"])
     return write_page(
         path,
         "tokens.html",
         shown=shown,
-        strips=[frame_uris(case.frames_FHWC, budget) for case in cases],
+        strips=[[frame_uris(strip.frames_FHWC, budget) for strip in case.strips] for case in cases],
         lines=[case.lines() for case in cases],
         folded=[case.first is not None for case in cases],
         roles=role_legend() if roles else [],
@@ -166,10 +170,8 @@ def _write_page(path: Path, cases: Sequence[Case], shown: Mapping[str, Any], ind
     )
 
 
-def frame_uris(frames_FHWC: UInt8[np.ndarray, "F H W 3"] | None, max_bytes: int) -> list[str]:
+def frame_uris(frames_FHWC: UInt8[np.ndarray, "F H W 3"], max_bytes: int) -> list[str]:
     """The frames as data URIs, at a quality and then at a size that keeps them below ``max_bytes`` together."""
-    if frames_FHWC is None:
-        return []
     area = float(MAX_FRAME_AREA)
     while True:
         small = [_small(frame, area**0.5 * (frame.shape[0] / frame.shape[1]) ** 0.5) for frame in frames_FHWC]

@@ -19,6 +19,7 @@ Assumption: one forward pass per view is enough; with ``num_shuffles`` > 1 the t
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -27,22 +28,22 @@ from torch import Tensor
 
 from ktr.attribution.distances import distances
 from ktr.attribution.group_scores import GroupScores
-from ktr.attribution.views import Granularity, MaskedVideo, Masking, Order, ShuffledFrames, View
-from ktr.types import TokenScores
+from ktr.attribution.views import Granularity, MaskedVideo, Masking, Order, ShuffledFrames, View, WhichMedia
+from ktr.types import Medium, TokenScores
 
 Shift = Literal["absolute", "signed"]
 Distance = Literal["logprob", "l1", "l2", "kl", "js", "cosine", "hellinger"]
-DataType = Literal["video", "image"]
 
 
 class Signal(ABC):
-    """A score per completion token, from the factual scores and those of the views it requires."""
+    """A score per completion token, from the factual scores and those of ``views``: none, unless a signal says so."""
 
     name: ClassVar[str]
+    views: tuple[View, ...] = ()
 
-    def required_views(self, data_type: DataType) -> tuple[View, ...]:
-        """The counterfactual views that ``scores`` reads for an item of this type: none, unless a signal says so."""
-        return ()
+    def required_views(self, media: Sequence[Medium]) -> tuple[View, ...]:
+        """The counterfactual views that ``scores`` reads for a prompt of these media: those that change some of it."""
+        return tuple(view for view in self.views if any(view.changes(media)))
 
     @abstractmethod
     def scores(self, group: GroupScores) -> Float[Tensor, "G T"]:
@@ -61,7 +62,10 @@ class EntropySignal(Signal):
 
 
 class VisualSignal(Signal):
-    """Δvis[i,t], the change of the token's log-probability, or distribution, when the video is masked."""
+    """Δvis[i,t], the change of the token's log-probability, or distribution, when the media are masked.
+
+    Where ``media`` names some, and the prompt has none of those, it is exactly 0 everywhere.
+    """
 
     name = "visual"
 
@@ -71,22 +75,23 @@ class VisualSignal(Signal):
         shift: Shift = "absolute",
         fraction: float = 1.0,
         distance: Distance = "logprob",
+        media: WhichMedia = "all",
     ) -> None:
-        self.view = MaskedVideo(masking, fraction)
+        self.view = MaskedVideo(masking, fraction, media)
+        self.views = (self.view,)
         self.change = Change(distance, shift)
 
-    def required_views(self, data_type: DataType) -> tuple[View, ...]:
-        return (self.view,)
-
     def scores(self, group: GroupScores) -> Float[Tensor, "G T"]:
+        if self.view.media != "all" and self.view not in group.views:
+            return torch.zeros_like(group.factual.logps_GT)
         return self.change(group.factual, group.views[self.view])
 
 
 class TemporalSignal(Signal):
     """Δtemp[i,t], the change of the token's log-probability, or distribution, when the frames are out of order.
 
-    With several draws it is the mean over them. An image has no order: the signal requires no view for it and, given
-    none of its views, scores exactly 0 everywhere.
+    With several draws it is the mean over them. Images, and videos of one temporal patch, have no order: the signal
+    requires no view for a prompt of nothing else and, given none of its views, scores exactly 0 everywhere.
     """
 
     name = "temporal"
@@ -98,14 +103,12 @@ class TemporalSignal(Signal):
         num_shuffles: int = 1,
         shift: Shift = "absolute",
         distance: Distance = "logprob",
+        media: WhichMedia = "all",
     ) -> None:
         if num_shuffles < 1:
             raise ValueError(f"num_shuffles={num_shuffles}: the temporal signal needs at least one shuffle")
-        self.views = tuple(ShuffledFrames(granularity, order, draw) for draw in range(num_shuffles))
+        self.views = tuple(ShuffledFrames(granularity, order, draw, media) for draw in range(num_shuffles))
         self.change = Change(distance, shift)
-
-    def required_views(self, data_type: DataType) -> tuple[View, ...]:
-        return () if data_type == "image" else self.views
 
     def scores(self, group: GroupScores) -> Float[Tensor, "G T"]:
         if not any(view in group.views for view in self.views):

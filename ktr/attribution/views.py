@@ -6,13 +6,16 @@ signal compares with a view without the video, the temporal one with a view whos
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
+
+from ktr.types import Medium
 
 Masking = Literal["drop", "drop_compact", "zero", "blank_frames", "noise_frames"]
 Granularity = Literal["temporal_patch", "frame"]
 Order = Literal["random", "reverse", "segmental", "unrestricted"]
+WhichMedia = Literal["all", "videos", "images"] | tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,10 @@ class View:
 
     name: ClassVar[str] = "other"
 
+    def changes(self, media: Sequence[Medium]) -> list[bool]:
+        """Which media of a prompt are seen otherwise; a prompt without such a medium does not need the view."""
+        return [True] * len(media)
+
 
 @dataclass(frozen=True)
 class Factual(View):
@@ -28,10 +35,13 @@ class Factual(View):
 
     name = "factual"
 
+    def changes(self, media: Sequence[Medium]) -> list[bool]:
+        return [False] * len(media)
+
 
 @dataclass(frozen=True)
 class MaskedVideo(View):
-    """The prompt without (a ``fraction`` of) its video.
+    """The prompt without (a ``fraction`` of) its media, or of those that ``media`` names; see ``checked_media``.
 
     ``drop`` hides the visual tokens from attention and leaves every other position where it was; ``drop_compact`` also
     closes the gap in the positions, as the released code does; ``zero`` puts zeros in place of the features, the
@@ -46,17 +56,24 @@ class MaskedVideo(View):
     name = "masked"
     masking: Masking = "drop"
     fraction: float = 1.0
+    media: WhichMedia = "all"
 
     def __post_init__(self) -> None:
         if self.masking not in get_args(Masking):
             raise ValueError(f"masking={self.masking!r}: choose one of {get_args(Masking)}")
         if not 0 < self.fraction <= 1:
             raise ValueError(f"fraction={self.fraction}: the masked share of the video lies in (0, 1]")
+        object.__setattr__(self, "media", checked_media(self.media))
+
+    def changes(self, media: Sequence[Medium]) -> list[bool]:
+        return _named(self.media, media)
 
 
 @dataclass(frozen=True)
 class ShuffledFrames(View):
     """The prompt with the order of its frames changed; only ``unrestricted``, as released, may leave it as it was.
+
+    Frames move inside of each video that ``media`` names, never from one to another; an image has no order.
 
     ``temporal_patch`` moves whole temporal patches (two frames each), so only order changes; ``frame`` moves single
     frames before they are paired, so appearance inside a patch changes too. ``draw`` tells several random shuffles of
@@ -67,6 +84,7 @@ class ShuffledFrames(View):
     granularity: Granularity = "temporal_patch"
     order: Order = "random"
     draw: int = 0
+    media: WhichMedia = "all"
 
     def __post_init__(self) -> None:
         if self.granularity not in get_args(Granularity):
@@ -77,6 +95,33 @@ class ShuffledFrames(View):
             raise ValueError(
                 f"draw={self.draw} with order={self.order!r}: a reversal has draw 0 only, others draw >= 0"
             )
+        object.__setattr__(self, "media", checked_media(self.media))
+
+    def changes(self, media: Sequence[Medium]) -> list[bool]:
+        """Only of a video that has several temporal patches, or whose single frames move."""
+        return [
+            named and medium.kind == "video" and (medium.grid_thw[0] > 1 or self.granularity == "frame")
+            for named, medium in zip(_named(self.media, media), media, strict=True)
+        ]
+
+
+def checked_media(which: Any) -> WhichMedia:
+    """Media by kind ("videos", "images"), by their places in the prompt from 0 on, or "all" of them.
+
+    A prompt that has none of them stays as it is. Raises ValueError on anything else.
+    """
+    if which in ("all", "videos", "images"):
+        return which
+    places = tuple(which) if isinstance(which, Sequence) and not isinstance(which, str) else ()
+    if not places or not all(isinstance(place, int) and not isinstance(place, bool) and place >= 0 for place in places):
+        raise ValueError(f"media={which!r}: give all, videos, images, or a list of places in the prompt, like [0, 2]")
+    return places
+
+
+def _named(which: WhichMedia, media: Sequence[Medium]) -> list[bool]:
+    if isinstance(which, tuple):
+        return [place in which for place in range(len(media))]
+    return [which == "all" or which == f"{medium.kind}s" for medium in media]
 
 
 def view_names(views: Iterable[View]) -> dict[View, str]:

@@ -9,7 +9,7 @@ from ktr.data.image import is_picture
 from ktr.data.media_file import check_media_file
 from ktr.data.rows import OPTION_LETTER, SPECIAL_TOKEN, options_fault
 from ktr.errors import InputError, MediaError, MissingData
-from ktr.types import VideoQuestion
+from ktr.types import MediaFile, VideoQuestion
 
 
 class OwnQuestions(QuestionDataset):
@@ -51,8 +51,7 @@ class OwnQuestions(QuestionDataset):
                 problem=question,
                 problem_type="multiple choice" if lettered else "free-form",
                 answer="",
-                media_path=path.resolve(),
-                data_type="image" if _is_picture(path) else "video",
+                media=(MediaFile(path.resolve(), "image" if _is_picture(path) else "video"),),
                 options=tuple(lettered),
             )
             for index, path in enumerate(paths, 1)

@@ -21,7 +21,7 @@ TYPE_SENTENCES: Mapping[str, str] = {
 
 
 class PromptTemplate:
-    """Builds the chat messages of a question: the medium, then problem, options, instruction and a sentence per type.
+    """Builds the chat messages of a question: the media, then problem, options, instruction and a sentence per type.
 
     Args:
         instruction: the paragraph that asks for reasoning and answer; empty for none.
@@ -48,7 +48,7 @@ class PromptTemplate:
         return "\n".join(part for part in (question.problem, options, self.instruction, sentence) if part)
 
     def messages(self, question: VideoQuestion) -> list[dict[str, Any]]:
-        """Messages for a chat template; the medium is a placeholder that stands before the text."""
-        content = [{"type": question.data_type}, {"type": "text", "text": self.text(question)}]
+        """Messages for a chat template; media are placeholders, which stand before the text."""
+        content = [*({"type": file.kind} for file in question.media), {"type": "text", "text": self.text(question)}]
         user = {"role": "user", "content": content}
         return [user] if self.system is None else [{"role": "system", "content": self.system}, user]

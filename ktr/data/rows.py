@@ -13,7 +13,7 @@ from typing import Any
 from ktr import errors
 from ktr.data.media_file import MediaRoot
 from ktr.rewards.answers import parse_number
-from ktr.types import PROBLEM_TYPES, VideoQuestion
+from ktr.types import PROBLEM_TYPES, MediaFile, VideoQuestion
 
 TEXTS = ("problem", "process", "solution", "path", "video", "data_source", "original_question_type")
 KNOWN_KEYS = frozenset({*TEXTS, "problem_id", "data_type", "problem_type", "options"})
@@ -54,8 +54,7 @@ def question_from_row(row: Any, file: Path, index: int, root: MediaRoot) -> Vide
         problem=row["problem"].strip(),
         problem_type=problem_type,
         answer=answer,
-        media_path=root.file(media),
-        data_type=data_type,
+        media=(MediaFile(root.file(media), data_type),),
         options=tuple(row.get("options") or ()),
         reasoning=inside_tag("think", row, "process", file, index),
         source=row.get("data_source") or "",

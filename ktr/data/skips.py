@@ -38,7 +38,8 @@ class Skip:
 
     @staticmethod
     def of_question(error: QuestionFault, stage: str, question: VideoQuestion) -> "Skip":
-        media = str(question.media_path)
+        files = [error.path] if isinstance(error, MediaError) else [file.path for file in question.media]
+        media = ", ".join(map(str, files))
         return Skip(stage, question.source, None, question.id, media, type(error).__name__, str(error))
 
 

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from transformers import AutoTokenizer
 
 from ktr.analysis.attribution_summary import attribution_summary
+from ktr.analysis.filmstrip import Strip
 from ktr.analysis.token_page import Case, selection_settings, write_pages
 from ktr.console.progress_line import ProgressLine
 from ktr.console.quiet import quiet_libraries
@@ -85,9 +86,14 @@ def run_attribution(config: DictConfig) -> list[Path]:
                 for column, group, rest in zip(columns, groups, [iter(scored)] * len(groups), strict=True):
                     column[title] = list(islice(rest, len(group.completions)))
             for prompt, column in zip(batch, columns, strict=True):
-                frames_FHWC = encoder.frames(prompt)
-                seconds = prompt.seconds_per_patch / policies[next(iter(titles))].temporal_patch_size
-                cases.append(Case(column, frames_FHWC, seconds, paired=len(column) > 1))
+                frames_per_patch = policies[next(iter(titles))].temporal_patch_size
+                strips = tuple(
+                    Strip(file, frames_FHWC, medium.seconds_per_patch / frames_per_patch)
+                    for file, medium, frames_FHWC in zip(
+                        prompt.question.media, prompt.media, encoder.frames(prompt), strict=True
+                    )
+                )
+                cases.append(Case(column, strips, paired=len(column) > 1))
             progress.advance(len(batch), questions=len(batch))
     if not cases:
         raise MissingData(f"none of the {total} questions could be read: see {run_dir / 'skips.jsonl'}")
@@ -110,10 +116,11 @@ def _encode_now(data: QuestionDataModule, encoder: Any, given: GivenCompletion |
         try:
             encoded[question.id] = encoder.encode(question)
         except MediaError as error:
-            raise InputError(f"media={question.media_path}: {error.reason}; give media=… another file") from error
+            raise InputError(f"media={error.path}: {error.reason}; give media=… another file") from error
         except PromptTooLong as error:
+            named = ", ".join(str(file.path) for file in question.media)
             raise InputError(
-                f"media={question.media_path}: the prompt has {error.num_tokens} tokens, the limit is {error.limit}; "
+                f"media={named}: the prompt has {error.num_tokens} tokens, the limit is {error.limit}; "
                 "lower video.num_frames or video.max_pixels"
             ) from error
         if given is not None:

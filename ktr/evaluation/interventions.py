@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ktr.attribution.views import MaskedVideo, ShuffledFrames, WhichMedia
 from ktr.policy.family import Policy
-from ktr.scoring.frame_orders import frame_order, order_generator
+from ktr.scoring.shuffled_prompt import shuffled_prompt
 from ktr.types import Completion, PromptInputs, RolloutGroup
 
 
@@ -31,21 +32,27 @@ class NoIntervention:
         return group
 
 
+@dataclass(frozen=True)
 class BlackVideo(NoIntervention):
-    """All frames black: what remains is what the question alone gives away."""
+    """All frames of the media that ``media`` names black: what remains is what the rest gives away."""
+
+    media: WhichMedia = "all"
 
     def prompt(self, policy: Policy, prompt: PromptInputs, seed: int) -> PromptInputs:
         black: Float[Tensor, " C"] = policy.black_patch_C.to(prompt.pixels_NC)
-        return replace(prompt, pixels_NC=black.expand_as(prompt.pixels_NC))
+        hidden = MaskedVideo("blank_frames", media=self.media).changes(prompt.media)
+        patches = zip(prompt.by_medium(prompt.pixels_NC), hidden, strict=True)
+        return replace(prompt, pixels_NC=torch.cat([black.expand_as(p) if hide else p for p, hide in patches]))
 
 
+@dataclass(frozen=True)
 class ShuffledPatches(NoIntervention):
-    """Temporal patches in another order: what is seen stays, when it is seen does not."""
+    """Temporal patches of the videos that ``media`` names in another order: what is seen stays, when does not."""
+
+    media: WhichMedia = "all"
 
     def prompt(self, policy: Policy, prompt: PromptInputs, seed: int) -> PromptInputs:
-        order = frame_order("random", prompt.grid_thw[0], order_generator(seed, 0))
-        pixels_TNC = prompt.pixels_NC.unflatten(0, (prompt.grid_thw[0], -1))
-        return replace(prompt, pixels_NC=pixels_TNC[order].flatten(0, 1))
+        return shuffled_prompt(prompt, ShuffledFrames(media=self.media), policy.temporal_patch_size, seed)
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ class Policy(nn.Module, ABC):
 
     @abstractmethod
     def run_tower(self, pixels_NC: Float[Tensor, "N C"], grids: Sequence[Grid]) -> Float[Tensor, "M F"]:
-        """Features of the patches of one or several videos, one after the other."""
+        """Features of the patches of videos and pictures, one after the other."""
 
     @abstractmethod
     def hidden_states(
@@ -199,20 +199,20 @@ class Policy(nn.Module, ABC):
         return embeddings.masked_scatter(self.is_visual(input_ids)[..., None], vectors_MD.to(embeddings.dtype))
 
     def encode_video(self, prompts: Sequence[PromptInputs]) -> list[Float[Tensor, "_ F"]]:
-        """Features of each prompt's video: one run of the tower for all of them, with gradient if it is trained."""
+        """Features of each prompt's media: one run of the tower for all of them, with gradient if it is trained."""
         if not torch.is_grad_enabled() and all(id(prompt) in self._given_features for prompt in prompts):
             return [self._given_features[id(prompt)] for prompt in prompts]
         pixels_NC = torch.cat([prompt.pixels_NC for prompt in prompts])
-        grids = [prompt.grid_thw for prompt in prompts]
+        media = [medium for prompt in prompts for medium in prompt.media]
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.trains_vision):
-            features_MF = self.run_tower(pixels_NC, grids)
-        return list(features_MF.split([t * h * w // self.merge_area for t, h, w in grids]))
+            features_MF = self.run_tower(pixels_NC, [medium.grid_thw for medium in media])
+        return list(features_MF.split([len(prompt.pixels_NC) // self.merge_area for prompt in prompts]))
 
     @contextmanager
     def reusing_features(
         self, prompts: Sequence[PromptInputs], features: Sequence[Float[Tensor, "_ F"]]
     ) -> Iterator[None]:
-        """Inside, encoding these very prompts without gradient returns ``features``: the tower runs once a video."""
+        """Inside, encoding these very prompts without gradient returns ``features``: the tower runs once."""
         self._given_features = {id(prompt): f.detach() for prompt, f in zip(prompts, features, strict=True)}
         try:
             yield

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from ktr.errors import naming
-from ktr.types import Experience, TokenScores, TokenWeights
+from ktr.types import Experience, MediaFile, TokenScores, TokenWeights, VideoQuestion
 
 Record = dict[str, Any]
 DecodeTokens = Callable[[Sequence[int]], list[str]]
@@ -54,8 +54,7 @@ def token_records(
             "problem": question.problem,
             "options": list(question.options),
             "answer": question.answer,
-            "media": str(question.media_path),
-            "data_type": question.data_type,
+            **media_entries(question),
             "text": completion.text,
             "finish_reason": completion.finish_reason,
             "weights_version": completion.weights_version,
@@ -93,6 +92,20 @@ def token_records(
                 raise ValueError(f"question {question.id}: {len(ids)} token ids but {len(record[name])} {name}")
         records.append(record)
     return records
+
+
+def media_entries(question: VideoQuestion) -> Record:
+    """What a record says of the media that its question is about: as in a row, a single one is no list."""
+    paths, kinds = [str(file.path) for file in question.media], [file.kind for file in question.media]
+    return {"media": paths, "data_type": kinds} if len(paths) > 1 else {"media": paths[0], "data_type": kinds[0]}
+
+
+def media_of(record: Record) -> tuple[MediaFile, ...]:
+    """The media that a record's question is about, from ``media_entries``."""
+    paths, kinds = record["media"], record["data_type"]
+    if isinstance(paths, str):
+        paths, kinds = [paths], [kinds]
+    return tuple(MediaFile(Path(path), kind) for path, kind in zip(paths, kinds, strict=True))
 
 
 def append_records(path: Path, records: Iterable[Record]) -> None:

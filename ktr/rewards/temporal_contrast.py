@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ktr.attribution.views import Granularity, Order, ShuffledFrames
+from ktr.attribution.views import Granularity, Order, ShuffledFrames, WhichMedia
 from ktr.rewards.accuracy import Accuracy
 from ktr.rewards.composite import ContrastRollouts
 from ktr.types import RolloutGroup
@@ -27,8 +27,9 @@ from ktr.types import RolloutGroup
 class TemporalContrast:
     """``bonus`` for each right answer of a group that does at least ``mu`` times as well as its shuffled one.
 
-    ``granularity`` and ``order`` say how frames are shuffled, ``share`` how many completions see them so, as a share of
-    the group's. A group without such completions (an image, a held-out question) earns nothing.
+    ``granularity`` and ``order`` say how the frames of the videos that ``media`` names are shuffled, ``share`` how many
+    completions see them so, as a share of the group's. A group without such completions (an image, a held-out question)
+    earns nothing.
     """
 
     name = "temporal_contrast"
@@ -42,9 +43,10 @@ class TemporalContrast:
         share: float = 0.5,
         granularity: Granularity = "frame",
         order: Order = "random",
+        media: WhichMedia = "all",
     ) -> None:
         self.accuracy, self.mu, self.bonus, self.threshold = accuracy, mu, bonus, threshold
-        self.contrast = ContrastRollouts(ShuffledFrames(granularity, order), share)
+        self.contrast = ContrastRollouts(ShuffledFrames(granularity, order, media=media), share)
 
     def __call__(self, group: RolloutGroup) -> Float[Tensor, " G"]:
         accuracies_G = self.accuracy(group)

@@ -24,13 +24,15 @@ class GroupSampler:
     ) -> list[RolloutGroup]:
         """One group for each prompt, in order. Its seed fixes the order of the frames and, mixed, the contrast's draws.
 
-        Images have no order, and get no contrast.
+        A prompt whose media all stay as they are, such as an image, gets no contrast.
         """
         groups = self.engine.generate(prompts, sampling, seeds)
-        videos = [i for i, prompt in enumerate(prompts) if prompt.question.data_type == "video"]
-        if self.contrast is None or not videos:
+        if self.contrast is None:
             return groups
         view = self.contrast.view
+        videos = [i for i, prompt in enumerate(prompts) if any(view.changes(prompt.media))]
+        if not videos:
+            return groups
         shuffled = [shuffled_prompt(prompts[i], view, self.temporal_patch_size, seeds[i]) for i in videos]
         few = replace(sampling, num_completions=self.contrast.num_completions(sampling.num_completions))
         other_seeds = [zlib.crc32(f"{seeds[i]}/contrast".encode()) for i in videos]

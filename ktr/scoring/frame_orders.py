@@ -1,12 +1,27 @@
 """New orders for the frames of a video: random, reversed, or by segments; never, unless asked, the order they had."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ktr.attribution.views import Order
+from ktr.attribution.views import Order, ShuffledFrames
+from ktr.types import Medium
 
 _NUM_SEGMENTS = 4
+
+
+def media_orders(
+    view: ShuffledFrames, media: Sequence[Medium], frames_per_patch: int, seed: int
+) -> list[Int[Tensor, " F"] | None]:
+    """The order that ``view`` gives the frames, or temporal patches, of each medium; None for one that stays."""
+    generator = order_generator(seed, view.draw)
+    per_patch = 1 if view.granularity == "temporal_patch" else frames_per_patch
+    return [
+        frame_order(view.order, medium.grid_thw[0] * per_patch, generator) if moves else None
+        for medium, moves in zip(media, view.changes(media), strict=True)
+    ]
 
 
 def frame_order(order: Order, num_frames: int, generator: torch.Generator) -> Int[Tensor, " F"]:

@@ -116,7 +116,7 @@ class GroupScorer:
         seeds: Sequence[int],
     ) -> list[tuple[GroupScores, TokenWeights]]:
         """Scores of each group under every view, and the weights that they lead to, outside of an update."""
-        required = [weighting.required_views(group.question.data_type) for group in groups]
+        required = [weighting.required_views(group.prompt.media) for group in groups]
         views = self.score_views(policy, groups, features, required, seeds)
         factual = self.score(policy, groups, features, Factual(), seeds, entropy=True)
         scored = [

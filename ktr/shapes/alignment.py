@@ -43,7 +43,7 @@ class AlignmentLoss:
     ) -> Float[Tensor, ""]:
         words_N3 = []
         for prompt, feature_NF in zip(prompts, features, strict=True):
-            words = patch_words(prompt.question.extra["scene"], prompt.grid_thw[0], self.max_events)
+            words = patch_words(prompt.question.extra["scene"], prompt.media[0].grid_thw[0], self.max_events)
             ids = torch.tensor([policy.tokenizer.convert_tokens_to_ids(list(triple)) for triple in words])
             words_N3.append(ids.repeat_interleave(len(feature_NF) // len(words), 0))
         # The head reads normalised states, so the features are normalised as the last layer's output would be.

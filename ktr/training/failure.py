@@ -10,6 +10,7 @@ from torch import Tensor
 from ktr.errors import NonFiniteError
 from ktr.policy.family import Policy
 from ktr.ranks import rank_and_size
+from ktr.record.token_records import media_entries
 from ktr.types import Experience
 
 
@@ -50,7 +51,7 @@ def _keep(
         "groups": [
             {
                 "question": experience.group.question.id,
-                "media": str(experience.group.question.media_path),
+                **media_entries(experience.group.question),
                 "completions": [completion.text for completion in experience.group.completions],
                 "rewards": experience.rewards_G.tolist(),
                 "advantages": experience.advantages_G.tolist(),

@@ -79,7 +79,7 @@ class Learner:
         groups = [scored.group for scored in to_learn]
         detached = [scored.features_NF.detach() for scored in to_learn]
         required = [
-            self.weighting.required_views(scored.group.question.data_type) if self._needs_weights(scored) else ()
+            self.weighting.required_views(scored.group.prompt.media) if self._needs_weights(scored) else ()
             for scored in to_learn
         ]
         views = self.scorer.score_views(self.policy, groups, detached, required, [scored.seed for scored in to_learn])

@@ -11,9 +11,11 @@ import pytest
 import torch
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from ktr.analysis.filmstrip import Strip
 from ktr.analysis.token_page import Case, write_cases, write_pages
 from ktr.attribution.selection import TopRatio
 from ktr.record.token_records import Record
+from ktr.types import MediaFile
 
 CHROMIUM = shutil.which(os.environ.get("CHROMIUM", "chromium"))
 WINDOWS = {"wide": (1280, 900), "narrow": (360, 740)}
@@ -87,8 +89,12 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A page of 32 frames of noise, one of two policies, an index of two questions, and case studies without a rule."""
     folder = tmp_path_factory.mktemp("pages")
     noise = np.random.default_rng(0).integers(0, 256, (32, 252, 392, 3), dtype=np.uint8)
-    one = Case({"one": made_up_records(1)}, noise, 0.5)
-    both = Case({"one": made_up_records(1), "two": made_up_records(2)}, noise[:4], 0.5, paired=True)
+    one = Case({"one": made_up_records(1)}, (Strip(MediaFile(Path("clip.mp4")), noise, 0.5),))
+    both = Case(
+        {"one": made_up_records(1), "two": made_up_records(2)},
+        (Strip(MediaFile(Path("clip.mp4")), noise[:4], 0.5),),
+        paired=True,
+    )
     made = {"one": [one], "both": [both], "index": [one, both]}
     pages = {name: write_pages(folder / f"{name}.html", cases, RULE, name)[0] for name, cases in made.items()}
     studied = Case({"one": made_up_records(1), "two": made_up_records(2)}, first=(1, 0))

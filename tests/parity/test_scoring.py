@@ -15,7 +15,7 @@ from benchmarks.small_model import random_group, write_model_folder
 from ktr.attribution.views import Factual, MaskedVideo, ShuffledFrames, View
 from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.scoring.scorer import GroupScorer
-from ktr.types import RolloutGroup, TokenScores
+from ktr.types import Medium, RolloutGroup, TokenScores
 
 V = 97
 VIEWS = [
@@ -48,8 +48,8 @@ def twin(folder: Path) -> Qwen2_5_VLForConditionalGeneration:
     return Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, attn_implementation="sdpa")
 
 
-def group_of(lengths: Sequence[int], seed: int = 1, grid: tuple[int, int, int] = (4, 4, 6), **kwargs: Any):
-    return random_group(lengths, grid, (3 + seed, 7), V, patch=4, seed=seed, **kwargs)
+def group_of(lengths: Sequence[int], seed: int = 1, media: Sequence[Medium] = (Medium("video", (4, 4, 6), 1.0),)):
+    return random_group(lengths, media, (3 + seed, 7), V, patch=4, seed=seed)
 
 
 RAGGED = group_of([7, 12, 1, 9])
@@ -117,7 +117,7 @@ def test_every_view_changes_what_is_seen(policy, view):
 @pytest.mark.parametrize("view", [Factual(), MaskedVideo("drop")], ids=str)
 @torch.no_grad()
 def test_scores_of_an_image(policy, twin, view):
-    image = group_of([5, 2], grid=(1, 4, 6), data_type="image")
+    image = group_of([5, 2], media=[Medium("image", (1, 4, 6))])
     assert_equal_scores(packed(policy, [image], [view])[0], plain(policy, twin, image, view))
 
 
@@ -135,7 +135,12 @@ def test_scores_at_a_sampling_temperature_with_one_row_of_logits_at_a_time(polic
     assert_equal_scores(ours, plain(policy, twin, RAGGED, Factual(), temperature=0.7))
 
 
-SEVERAL = [RAGGED, group_of([4], seed=2, grid=(2, 6, 4)), group_of([3, 11], seed=3), group_of([6] * 5, seed=4)]
+SEVERAL = [
+    RAGGED,
+    group_of([4], seed=2, media=[Medium("video", (2, 6, 4), 1.0)]),
+    group_of([3, 11], seed=3),
+    group_of([6] * 5, seed=4),
+]
 
 
 def test_several_groups_in_one_row_each_under_its_own_view(policy, twin):

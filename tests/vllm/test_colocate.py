@@ -15,10 +15,11 @@ from ktr.errors import ConfigError, EngineError
 from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.policy.qwen2_5_vl.positions import mrope_positions
 from ktr.rollout.engine import SamplingParams
+from ktr.rollout.transformers.engine import TransformersEngine
 from ktr.rollout.vllm.colocate import VLLMColocateEngine
 from ktr.rollout.vllm.requests import PositionCheck
-from ktr.types import PromptInputs
-from tests.tiny_policy import random_prompt
+from ktr.types import Medium, PromptInputs
+from tests.tiny_policy import GRID, IMAGE, SEVERAL_MEDIA, random_prompt
 from tests.vllm.colocated import SAMPLING, SEEDS, build, random_prompts
 from tests.vllm.conftest import Difference, largest_difference, trainer_logps
 
@@ -101,22 +102,19 @@ def test_top_p_cuts_what_is_sampled(engine: VLLMColocateEngine, prompts: list[Pr
 
 
 def test_images_are_answered_too(engine: VLLMColocateEngine, policy: QwenVLPolicy, difference: Difference):
-    image = image_prompt(policy)
+    image = random_prompt(policy, 3, [IMAGE])
     assert difference(engine.generate([image], SAMPLING, [1]), SAMPLING) < CLOSE
 
 
-def image_prompt(policy: QwenVLPolicy) -> PromptInputs:
-    video, config = random_prompt(policy, 3, data_type="image"), policy.model.config
-    grid = (1, 4, 4)
-    ids = video.input_ids_P.tolist()
-    start = ids.index(config.video_token_id)
-    length = ids.count(config.video_token_id)
-    ids = torch.tensor(ids[:start] + [config.image_token_id] * 4 + ids[start + length :])
-    positions = mrope_positions(ids, config.image_token_id, grid, 2, 0.0, config.vision_config.tokens_per_second)
-    pixels = video.pixels_NC[:16]
-    return replace(
-        video, input_ids_P=ids, positions_3P=positions, pixels_NC=pixels, grid_thw=grid, seconds_per_patch=0.0
-    )
+def test_several_media_are_answered_as_the_transformers_engine_does(
+    engine: VLLMColocateEngine, policy: QwenVLPolicy, difference: Difference
+):
+    prompts = [random_prompt(policy, i, media) for i, media in enumerate(SEVERAL_MEDIA)]
+    assert difference(engine.generate(prompts, SAMPLING, range(len(prompts))), SAMPLING) < CLOSE
+    greedy = SamplingParams(num_completions=1, temperature=0.0, max_tokens=24)
+    ours, theirs = (e.generate(prompts, greedy, range(len(prompts))) for e in (TransformersEngine(policy), engine))
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.completions[0].token_ids_T.tolist() == b.completions[0].token_ids_T.tolist()
 
 
 @pytest.mark.parametrize(("part", "scale"), [("visual", 0.3), ("language_model", 0.05), ("embed_tokens", 0.3)])
@@ -235,7 +233,7 @@ def test_other_positions_than_the_models_are_refused(engine: VLLMColocateEngine,
     positions = prompt.positions_3P.clone()
     end = int((positions != positions[0]).any(0).nonzero().max()) + 1
     positions[:, end:] -= 3
-    for wrong in (replace(prompt, positions_3P=positions), replace(prompt, seconds_per_patch=1.5)):
+    for wrong in (replace(prompt, positions_3P=positions), replace(prompt, media=(Medium("video", GRID, 1.5),))):
         with pytest.raises(EngineError, match="positions"):
             PositionCheck()([wrong], engine.policy, engine._prompt_positions, "vLLM")
     PositionCheck()([prompt], engine.policy, engine._prompt_positions, "vLLM")
@@ -244,17 +242,12 @@ def test_other_positions_than_the_models_are_refused(engine: VLLMColocateEngine,
 def test_every_time_between_patches_gives_the_models_positions(engine: VLLMColocateEngine, prompts: list[PromptInputs]):
     """Times at which products fall on either side of a whole number, depending on the precision."""
     prompt, config = prompts[0], engine.policy.model.config
+    visual_P = engine.policy.is_visual(prompt.input_ids_P)
     for seconds in (0.7, 0.1, 1 / 3, 0.35, 2.1, 0.0333, 1001 / 30000, 13.37):
-        positions = mrope_positions(
-            prompt.input_ids_P,
-            config.video_token_id,
-            prompt.grid_thw,
-            2,
-            seconds,
-            config.vision_config.tokens_per_second,
-        )
-        offset = prompt.input_ids_P.tolist().index(config.video_token_id)
-        layout = (prompt.num_tokens, "video", offset, list(prompt.grid_thw), seconds)
+        media = [Medium("video", GRID, seconds)]
+        positions = mrope_positions(visual_P, media, 2, config.vision_config.tokens_per_second)
+        place = visual_P.tolist().index(True)
+        layout = prompt.num_tokens, [("video", place, list(GRID), seconds)]
         assert engine._prompt_positions(*layout) == positions.tolist()
 
 

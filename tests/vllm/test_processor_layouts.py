@@ -30,7 +30,7 @@ def test_each_layout_gives_a_question_the_same_tokens_in_every_engine(layout: st
     policy = QwenVLPolicy(folder_with(LAYOUTS[layout], tmp_path / "model")).eval()
     ask = encoder(policy.path, 720, 1280)
     prompts = [ask.encode(question("video")), ask.encode(question("image"))]
-    assert [prompt.grid_thw for prompt in prompts] == [(8, 16, 30), (1, 16, 30)]
+    assert [prompt.media[0].grid_thw for prompt in prompts] == [(8, 16, 30), (1, 16, 30)]
     for engine in engines(policy, tmp_path):
         # vLLM's placeholders and positions are checked against the prompt's before anything is generated.
         groups = engine.generate(prompts, SAMPLING, seeds=[0, 1])

@@ -1,11 +1,13 @@
 """From a question to what the policy reads: chat template, expanded placeholders, pixels, explicit positions."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, Int, UInt8
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
@@ -14,8 +16,9 @@ from ktr.data.prompts import PromptTemplate
 from ktr.data.video import VideoReader, VideoSettings
 from ktr.errors import ConfigError, MissingModel, PromptTooLong, TooLongMedia, TooThinMedia
 from ktr.policy.qwen2_5_vl.positions import mrope_positions
-from ktr.types import PromptInputs, VideoQuestion
+from ktr.types import MediaFile, MediaKind, Medium, PromptInputs, VideoQuestion
 
+PLACEHOLDERS: dict[MediaKind, str] = {"video": "<|video_pad|>", "image": "<|image_pad|>"}
 MAX_ASPECT_RATIO = 200  # of the processors: they raise above it
 
 
@@ -40,6 +43,9 @@ class PromptEncoder:
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
         if self.tokenizer.chat_template is None:
             raise MissingModel(f"{path}: its tokenizer has no chat template; put the model's chat_template.jinja there")
+        self._placeholder_ids = {
+            kind: cast(int, self.tokenizer.convert_tokens_to_ids(token)) for kind, token in PLACEHOLDERS.items()
+        }
         self.template = template
         self.reader = reader
         self._videos = cast(
@@ -56,68 +62,73 @@ class PromptEncoder:
     def encode(self, question: VideoQuestion) -> PromptInputs:
         """Read the media of one question and encode it.
 
-        Raises a ``MediaError`` that names the file where it can't be decoded, is too thin or lasts too long, and
+        Raises a ``MediaError`` that names the file where one can't be decoded, is too thin or lasts too long, and
         ``PromptTooLong``.
         """
-        if question.data_type == "video":
-            video = self.reader.read(question.media_path)
-            _check_shape(question, video.frames_FHWC.shape[1:3])
+        pixels, media = zip(*map(self._read, question.media), strict=True)
+        text = self.tokenizer.apply_chat_template(
+            self.template.messages(question), tokenize=False, add_generation_prompt=True
+        )
+        input_ids_P = self._expand(str(text), media)
+        if len(input_ids_P) > self.max_prompt_tokens:
+            raise PromptTooLong(question.id, len(input_ids_P), self.max_prompt_tokens)
+        visual_P = torch.isin(input_ids_P, torch.tensor(list(self._placeholder_ids.values())))
+        self._check_duration(question, media, num_text=int((~visual_P).sum()))
+        positions_3P = mrope_positions(visual_P, media, self._videos.merge_size, self._tokens_per_second)
+        return PromptInputs(question, input_ids_P, positions_3P, torch.cat(pixels), media)
+
+    def frames(self, prompt: PromptInputs) -> list[UInt8[np.ndarray, "F H W 3"]]:
+        """The frames of each medium that a prompt shows the policy, sampled and resized; of an image, the picture."""
+        merge, patch = self._videos.merge_size, self._videos.patch_size
+        std, mean = torch.tensor(self._videos.image_std), torch.tensor(self._videos.image_mean)
+        shown = []
+        for medium, pixels_NC in zip(prompt.media, prompt.by_medium(prompt.pixels_NC.float().cpu()), strict=True):
+            t, h, w = medium.grid_thw
+            # Patches are laid out (time, block row, block column, row, column), each (channel, frame, y, x).
+            pixels = pixels_NC.reshape(t, h // merge, w // merge, merge, merge, 3, -1, patch, patch)
+            frames_FHWC = pixels.permute(0, 6, 1, 3, 7, 2, 4, 8, 5).reshape(-1, h * patch, w * patch, 3)
+            frames_FHWC = ((frames_FHWC * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+            shown.append((frames_FHWC if medium.kind == "video" else frames_FHWC[:1]).numpy())
+        return shown
+
+    def _read(self, file: MediaFile) -> tuple[Float[torch.Tensor, "N C"], Medium]:
+        if file.kind == "video":
+            video = self.reader.read(file.path)
+            _check_shape(file.path, video.frames_FHWC.shape[1:3])
             frames = torch.from_numpy(np.ascontiguousarray(video.frames_FHWC)).permute(0, 3, 1, 2)
             patches = self._videos(videos=[frames], do_sample_frames=False, return_tensors="pt")
             pixels_NC, grid = patches["pixel_values_videos"], patches["video_grid_thw"][0]
             seconds_per_patch = video.seconds_per_temporal_patch(self._videos.temporal_patch_size)
-            token = "<|video_pad|>"
         else:
-            pixels_HWC = np.ascontiguousarray(self.reader.read_image(question.media_path))
-            _check_shape(question, pixels_HWC.shape[:2])
-            image = torch.from_numpy(pixels_HWC).permute(2, 0, 1)
-            patches = self._images(images=[image], return_tensors="pt")
-            pixels_NC, grid = patches["pixel_values"], patches["image_grid_thw"][0]
-            seconds_per_patch, token = 0.0, "<|image_pad|>"
+            pixels_HWC = np.ascontiguousarray(self.reader.read_image(file.path))
+            _check_shape(file.path, pixels_HWC.shape[:2])
+            patches = self._images(images=[torch.from_numpy(pixels_HWC).permute(2, 0, 1)], return_tensors="pt")
+            pixels_NC, grid, seconds_per_patch = patches["pixel_values"], patches["image_grid_thw"][0], 0.0
+        return pixels_NC, Medium(file.kind, (int(grid[0]), int(grid[1]), int(grid[2])), seconds_per_patch)
 
-        grid_thw = (int(grid[0]), int(grid[1]), int(grid[2]))
-        text = self.tokenizer.apply_chat_template(
-            self.template.messages(question), tokenize=False, add_generation_prompt=True
-        )
-        input_ids_P = self._expand(str(text), token, num_visual=pixels_NC.shape[0] // self._videos.merge_size**2)
-        if len(input_ids_P) > self.max_prompt_tokens:
-            raise PromptTooLong(question.id, len(input_ids_P), self.max_prompt_tokens)
-        # Before positions are made: those of a frame rate near 0 would overflow.
-        num_text = len(input_ids_P) - pixels_NC.shape[0] // self._videos.merge_size**2
-        last = num_text + (grid_thw[0] - 1) * seconds_per_patch * self._tokens_per_second
-        if last >= self._max_position:
+    def _check_duration(self, question: VideoQuestion, media: Sequence[Medium], num_text: int) -> None:
+        """Before positions are made: those of a frame rate near 0 would overflow."""
+        spans = [(m.grid_thw[0] - 1) * m.seconds_per_patch * self._tokens_per_second for m in media]
+        if (last := num_text + sum(spans)) >= self._max_position:
+            longest = spans.index(max(spans))
             reason = (
-                f"at {seconds_per_patch:.4g} s from patch to patch its prompt reaches position {last:.4g}, and the "
-                f"model has {self._max_position} beside an answer"
+                f"at {media[longest].seconds_per_patch:.4g} s from patch to patch its prompt reaches position "
+                f"{last:.4g}, and the model has {self._max_position} beside an answer"
             )
-            raise TooLongMedia(question.media_path, reason)
-        positions_3P = mrope_positions(
-            input_ids_P,
-            cast(int, self.tokenizer.convert_tokens_to_ids(token)),
-            grid_thw,
-            self._videos.merge_size,
-            seconds_per_patch,
-            self._tokens_per_second,
-        )
-        return PromptInputs(question, input_ids_P, positions_3P, pixels_NC, grid_thw, seconds_per_patch)
+            raise TooLongMedia(question.media[longest].path, reason)
 
-    def frames(self, prompt: PromptInputs) -> UInt8[np.ndarray, "F H W 3"]:
-        """The frames that a prompt shows the policy, sampled and resized; of an image, the one picture."""
-        (t, h, w), merge, patch = prompt.grid_thw, self._videos.merge_size, self._videos.patch_size
-        # Patches are laid out (time, block row, block column, row, column), each (channel, frame, y, x).
-        pixels = prompt.pixels_NC.float().cpu().reshape(t, h // merge, w // merge, merge, merge, 3, -1, patch, patch)
-        frames_FHWC = pixels.permute(0, 6, 1, 3, 7, 2, 4, 8, 5).reshape(-1, h * patch, w * patch, 3)
-        of_colors = torch.tensor(self._videos.image_std), torch.tensor(self._videos.image_mean)
-        frames_FHWC = ((frames_FHWC * of_colors[0] + of_colors[1]) * 255).round().clamp(0, 255).to(torch.uint8)
-        return (frames_FHWC if prompt.question.data_type == "video" else frames_FHWC[:1]).numpy()
-
-    def _expand(self, text: str, token: str, num_visual: int) -> torch.Tensor:
-        """Token ids of the prompt, its single placeholder repeated once per merged visual token."""
-        if text.count(token) != 1:
-            raise ValueError(f"the chat template must hold {token} once, found {text.count(token)} in: {text!r}")
-        before, after = (self.tokenizer.encode(part, add_special_tokens=False) for part in text.split(token))
-        placeholder = self.tokenizer.convert_tokens_to_ids(token)
-        return torch.tensor(before + [placeholder] * num_visual + after)
+    def _expand(self, text: str, media: Sequence[Medium]) -> Int[torch.Tensor, " P"]:
+        """Token ids of the prompt, the placeholder of each medium repeated once per merged visual token."""
+        first, *parts = re.split(r"(<\|(?:video|image)_pad\|>)", text)
+        tokens = [PLACEHOLDERS[medium.kind] for medium in media]
+        if parts[::2] != tokens:
+            raise ValueError(f"the chat template must hold {tokens} in this order, found {parts[::2]} in: {text!r}")
+        ids = list(self.tokenizer.encode(first, add_special_tokens=False))
+        for medium, after in zip(media, parts[1::2], strict=True):
+            num_visual = medium.num_patches // self._videos.merge_size**2
+            ids += [self._placeholder_ids[medium.kind]] * num_visual
+            ids += self.tokenizer.encode(after, add_special_tokens=False)
+        return torch.tensor(ids)
 
 
 def _bounded(kind: Any, path: str | Path, settings: VideoSettings, **options: Any) -> Any:
@@ -137,8 +148,8 @@ def _bounded(kind: Any, path: str | Path, settings: VideoSettings, **options: An
     return processor
 
 
-def _check_shape(question: VideoQuestion, shape: tuple[int, ...]) -> None:
+def _check_shape(path: Path, shape: tuple[int, ...]) -> None:
     height, width = shape
     if max(shape) > MAX_ASPECT_RATIO * min(shape):
         reason = f"it is {width}×{height} pixels, and one side may be {MAX_ASPECT_RATIO} times the other at most"
-        raise TooThinMedia(question.media_path, reason)
+        raise TooThinMedia(path, reason)

@@ -6,34 +6,46 @@ so and vLLM computes it so. Releases of transformers from 5.3 go on at max(heigh
 later token and changes log-probs by up to 2 nats: hence our own positions, passed explicitly in every call.
 """
 
+from collections.abc import Sequence
+
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
+
+from ktr.types import Medium
 
 
 def mrope_positions(
-    input_ids_P: Int[Tensor, " P"],
-    visual_token_id: int,
-    grid_thw: tuple[int, int, int],
-    merge_size: int,
-    seconds_per_patch: float,
-    tokens_per_second: float,
+    visual_P: Bool[Tensor, " P"], media: Sequence[Medium], merge_size: int, tokens_per_second: float
 ) -> Int[Tensor, "3 P"]:
-    """Positions of a prompt with one contiguous block of visual placeholders.
+    """Positions of a prompt whose placeholders, where ``visual_P`` is True, are a block for each of ``media`` in order.
 
-    ``grid_thw`` counts unmerged patches. ``seconds_per_patch`` is the time between two temporal patches of the sampled
-    frames (0 for an image); one second is ``tokens_per_second`` positions, rounded down as in the original code.
+    One second is ``tokens_per_second`` positions, rounded down as in the original code.
     """
-    (visual_N,) = torch.where(input_ids_P == visual_token_id)
-    num_frames, height, width = grid_thw[0], grid_thw[1] // merge_size, grid_thw[2] // merge_size
-    first, num_visual = int(visual_N[0]), num_frames * height * width
-    if len(visual_N) != num_visual or int(visual_N[-1]) - first + 1 != num_visual:
-        raise ValueError(f"expected {num_visual} visual tokens in one block for grid {grid_thw}, found {len(visual_N)}")
+    blocks = []
+    for medium in media:
+        num_patches, height, width = medium.grid_thw
+        # In double precision throughout, as vLLM gets it: 5 · 0.7 · 2 is 7, and 6 where 0.7 was once rounded to single.
+        times = torch.arange(num_patches, dtype=torch.float64) * (medium.seconds_per_patch * tokens_per_second)
+        axes = times.long(), torch.arange(height // merge_size), torch.arange(width // merge_size)
+        blocks.append(torch.stack(torch.meshgrid(*axes, indexing="ij")).reshape(3, -1))
+    return lay_out(visual_P, blocks)
 
-    # In double precision throughout, as vLLM gets it: 5 · 0.7 · 2 is 7, and 6 where 0.7 was once rounded to single.
-    times = (torch.arange(num_frames, dtype=torch.float64) * (seconds_per_patch * tokens_per_second)).long()
-    block = torch.stack(torch.meshgrid(times, torch.arange(height), torch.arange(width), indexing="ij")).reshape(3, -1)
-    block = block + first
-    num_after = len(input_ids_P) - first - num_visual
-    after = torch.arange(num_after) + int(block.max()) + 1
-    return torch.cat([torch.arange(first).expand(3, -1), block, after.expand(3, -1)], dim=1)
+
+def lay_out(visual_P: Bool[Tensor, " P"], blocks: Sequence[Int[Tensor, "3 _"]]) -> Int[Tensor, "3 P"]:
+    """Text counted one by one, and each block of placeholders by its own coordinates from where the text left off.
+
+    Raises ValueError where the placeholders are other blocks than these.
+    """
+    sizes = [block.shape[1] for block in blocks]
+    (visual_N,) = torch.where(visual_P)
+    if len(visual_N) != sum(sizes):
+        raise ValueError(f"expected {sum(sizes)} visual tokens in {len(blocks)} blocks, found {len(visual_N)}")
+    parts, done, position = [], 0, 0
+    for block, places in zip(blocks, visual_N.split(sizes), strict=True):
+        first, num_text = int(places[0]), int(places[0]) - done
+        if int(places[-1]) - first + 1 != len(places):
+            raise ValueError(f"expected {len(places)} visual tokens in one block from token {first} on, found a gap")
+        parts += [(torch.arange(num_text) + position).expand(3, -1), block + position + num_text]
+        done, position = first + len(places), position + num_text + int(block.max()) + 1
+    return torch.cat([*parts, (torch.arange(len(visual_P) - done) + position).expand(3, -1)], dim=1)

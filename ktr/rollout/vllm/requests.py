@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float
 from torch import Tensor
 from transformers import BatchFeature
 from vllm.inputs import mm_input
@@ -22,40 +22,45 @@ from vllm.sampling_params import SamplingParams as VLLMSamplingParams
 from ktr.errors import EngineError
 from ktr.policy.family import Policy
 from ktr.rollout.engine import SamplingParams
-from ktr.types import Completion, PromptInputs, RolloutGroup
+from ktr.types import Completion, Medium, PromptInputs, RolloutGroup
 
 # exp of it is exactly 0 beside any real logit, and unlike -inf it survives JSON.
 _BAN = -1e9
+# By modality, the names of the pixels and of their grids.
+_TENSORS = {"video": ("pixel_values_videos", "video_grid_thw"), "image": ("pixel_values", "image_grid_thw")}
 
 
 def multimodal_input(prompt: PromptInputs, policy: Policy) -> Any:
-    """vLLM's processed input of one prompt: ids, tensors, their content hash, and where the placeholders are."""
-    is_video = prompt.question.data_type == "video"
-    modality = "video" if is_video else "image"
-    grid = torch.tensor([prompt.grid_thw])
-    if is_video:
-        tensors: dict[str, Any] = {
-            "pixel_values_videos": prompt.pixels_NC,
-            "video_grid_thw": grid,
-            "second_per_grid_ts": torch.tensor([prompt.seconds_per_patch], dtype=torch.float64),
-        }
-    else:
-        tensors = {"pixel_values": prompt.pixels_NC, "image_grid_thw": grid}
+    """vLLM's processed input of one prompt: ids, and by modality the tensors, content hashes and places of its media.
+
+    vLLM counts the media of each modality apart, in order; the places of their placeholders say how they alternate.
+    """
+    pixels, places = prompt.by_medium(prompt.pixels_NC), _placeholder_ranges(prompt, policy)
+    hashes, placeholders, tensors = {}, {}, {}
+    for kind, (pixels_key, grid_key) in _TENSORS.items():
+        of_kind = [i for i, medium in enumerate(prompt.media) if medium.kind == kind]
+        if of_kind:
+            hashes[kind] = [content_hash(prompt.media[i], pixels[i]) for i in of_kind]
+            placeholders[kind] = [places[i] for i in of_kind]
+            tensors[pixels_key] = torch.cat([pixels[i] for i in of_kind])
+            tensors[grid_key] = torch.tensor([prompt.media[i].grid_thw for i in of_kind])
+    if "video" in hashes:
+        seconds = [medium.seconds_per_patch for medium in prompt.media if medium.kind == "video"]
+        tensors["second_per_grid_ts"] = torch.tensor(seconds, dtype=torch.float64)
     fields = _create_qwen2vl_field_factory(int(policy.merge_area**0.5))(tensors)
     fields = dict(fields, second_per_grid_ts=MultiModalFieldConfig.batched("video", keep_on_cpu=True))
     return mm_input(
         prompt_token_ids=prompt.input_ids_P.tolist(),
         mm_kwargs=MultiModalKwargsItems.from_hf_inputs(BatchFeature(tensors), fields),
-        mm_hashes={modality: [content_hash(prompt)]},
-        mm_placeholders={modality: [_placeholder_range(policy.is_visual(prompt.input_ids_P))]},
+        mm_hashes=hashes,
+        mm_placeholders=placeholders,
     )
 
 
-def content_hash(prompt: PromptInputs) -> str:
+def content_hash(medium: Medium, pixels_NC: Float[Tensor, "N C"]) -> str:
     """The key of vLLM's encoder and prefix caches: the pixels, their grid and the time between patches."""
-    pixels = prompt.pixels_NC.contiguous()
-    digest = hashlib.blake2b(pixels.view(torch.uint8).numpy().data, digest_size=16)
-    digest.update(f"{pixels.dtype}{prompt.grid_thw}{prompt.seconds_per_patch}".encode())
+    digest = hashlib.blake2b(pixels_NC.contiguous().view(torch.uint8).numpy().data, digest_size=16)
+    digest.update(f"{pixels_NC.dtype}{medium.grid_thw}{medium.seconds_per_patch}".encode())
     return digest.hexdigest()
 
 
@@ -148,13 +153,14 @@ class PositionCheck:
     ) -> None:
         """``prompt_positions`` is the worker's method of that name. Raises ``EngineError`` where the two differ."""
         for prompt in prompts:
-            modality = prompt.question.data_type
-            offset = _placeholder_range(policy.is_visual(prompt.input_ids_P)).offset
-            layout = (prompt.num_tokens, modality, offset, list(prompt.grid_thw), prompt.seconds_per_patch)
-            key = (*layout[:3], *prompt.grid_thw, prompt.seconds_per_patch)
+            media = [
+                (medium.kind, place.offset, medium.grid_thw, medium.seconds_per_patch)
+                for medium, place in zip(prompt.media, _placeholder_ranges(prompt, policy), strict=True)
+            ]
+            key = (prompt.num_tokens, *media)
             if key in self._known:
                 continue
-            if prompt.positions_3P.tolist() != prompt_positions(*layout):
+            if prompt.positions_3P.tolist() != prompt_positions(prompt.num_tokens, media):
                 raise EngineError(
                     engine,
                     f"it gives the prompt of question {prompt.question.id} other M-RoPE positions than the trainer",
@@ -163,6 +169,7 @@ class PositionCheck:
             self._known.add(key)
 
 
-def _placeholder_range(visual_P: Int[Tensor, " P"] | Tensor) -> PlaceholderRange:
-    where = torch.nonzero(visual_P)[:, 0]
-    return PlaceholderRange(offset=int(where[0]), length=len(where))
+def _placeholder_ranges(prompt: PromptInputs, policy: Policy) -> list[PlaceholderRange]:
+    """Where the placeholders of each medium stand in the prompt."""
+    (visual_N,) = torch.where(policy.is_visual(prompt.input_ids_P))
+    return [PlaceholderRange(offset=int(where[0]), length=len(where)) for where in prompt.by_medium(visual_N)]

@@ -3,6 +3,8 @@
 vLLM grafts the class onto its worker (``worker_extension_cls``); the methods are called by ``collective_rpc``.
 """
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -31,20 +33,24 @@ class WorkerExtension:
         return True
 
     def prompt_positions(
-        self, num_tokens: int, modality: str, offset: int, grid_thw: list[int], seconds: float
+        self, num_tokens: int, media: Sequence[tuple[str, int, Sequence[int], float]]
     ) -> list[list[int]]:
-        """The 3 rows of M-RoPE positions that vLLM's model gives a prompt with one video or image at ``offset``."""
-        model = self.model_runner.model
-        data = {
-            f"{modality}_grid_thw": torch.tensor(grid_thw),
-            "second_per_grid_ts": torch.tensor(seconds, dtype=torch.float64),
-        }
-        field = MultiModalBatchedField()
-        item = MultiModalKwargsItem({key: MultiModalFieldElem(value, field) for key, value in data.items()})
+        """The 3 rows of M-RoPE positions that vLLM's model gives a prompt.
+
+        Each of ``media`` is a modality, the place of its first placeholder, its grid, and the seconds between patches.
+        """
+        model, field = self.model_runner.model, MultiModalBatchedField()
         merge = model.config.vision_config.spatial_merge_size
-        length = grid_thw[0] * grid_thw[1] * grid_thw[2] // merge**2
-        feature = MultiModalFeatureSpec(item, modality, "", PlaceholderRange(offset=offset, length=length))
-        positions, _ = model.get_mrope_input_positions([0] * num_tokens, [feature])
+        features = []
+        for modality, offset, grid_thw, seconds in media:
+            data = {
+                f"{modality}_grid_thw": torch.tensor(grid_thw),
+                "second_per_grid_ts": torch.tensor(seconds, dtype=torch.float64),
+            }
+            item = MultiModalKwargsItem({key: MultiModalFieldElem(value, field) for key, value in data.items()})
+            place = PlaceholderRange(offset=offset, length=math.prod(grid_thw) // merge**2)
+            features.append(MultiModalFeatureSpec(item, modality, "", place))
+        positions, _ = model.get_mrope_input_positions([0] * num_tokens, features)
         return positions.tolist()
 
 

@@ -10,6 +10,7 @@ from ktr.attribution.group_scores import GroupScores
 from ktr.attribution.views import MaskedVideo, ShuffledFrames
 from ktr.config.command_line import compose
 from ktr.types import TokenScores
+from tests.tiny_policy import IMAGE, VIDEO
 
 G, T, R, BETA = 4, 12, 0.2, 0.04
 MASK = torch.arange(T)[None] < torch.tensor([12, 5, 1, 9])[:, None]
@@ -51,8 +52,8 @@ def released_loss(logps, old, ref, rewards, mask_GT) -> torch.Tensor:
 def test_masks_loss_and_gradient(config, seed, data_type):
     weighting, loss = instantiate(config.weighting), instantiate(config.loss)
     factual, masked, shuffled = drawn(seed), drawn(seed + 100), drawn(seed + 200)
-    assert set(weighting.required_views("video")) == {MASKED, SHUFFLED}
-    assert weighting.required_views("image") == (MASKED,)
+    assert set(weighting.required_views([VIDEO])) == {MASKED, SHUFFLED}
+    assert weighting.required_views([IMAGE]) == (MASKED,)
     views = {MASKED: masked} | ({SHUFFLED: shuffled} if data_type == "video" else {})
     weights = weighting(GroupScores(factual, views, MASK, EOS))
     expected = released_mask(factual, masked, shuffled if data_type == "video" else None)

@@ -12,6 +12,7 @@ from ktr.attribution.signals import EntropySignal, RandomSignal, TemporalSignal,
 from ktr.attribution.soft_ranks import SoftRanks
 from ktr.attribution.views import MaskedVideo, ShuffledFrames
 from ktr.types import TokenScores
+from tests.tiny_policy import IMAGE, VIDEO
 
 
 def token_scores(seed: int, G: int = 4, T: int = 15) -> TokenScores:
@@ -57,15 +58,15 @@ def test_ratio_one_and_no_signal_are_uniform_weights_bitwise():
     uniform = Uniform()(GROUP).weights_GT
     assert torch.equal(vet(1.0)(GROUP).weights_GT, uniform)
     off = KeyTokens({"entropy": None, "visual": None}, TopRatio(0.2))
-    assert off.required_views("video") == () and off(GROUP).selections == {}
+    assert off.required_views([VIDEO]) == () and off(GROUP).selections == {}
     assert torch.equal(off(GROUP).weights_GT, uniform)
 
 
 def test_required_views_are_each_asked_for_once_and_an_image_has_no_shuffle():
     signals = {"a": VisualSignal(), "b": VisualSignal(shift="signed"), "t": TemporalSignal(num_shuffles=2), "e": None}
     weighting = KeyTokens(signals, TopRatio())
-    assert weighting.required_views("video") == (MaskedVideo(), ShuffledFrames(), ShuffledFrames(draw=1))
-    assert weighting.required_views("image") == (MaskedVideo(),)
+    assert weighting.required_views([VIDEO]) == (MaskedVideo(), ShuffledFrames(), ShuffledFrames(draw=1))
+    assert weighting.required_views([IMAGE]) == (MaskedVideo(),)
 
 
 def test_an_order_that_changes_nothing_selects_nothing():
@@ -109,7 +110,7 @@ def test_random_tokens_have_the_weights_of_the_key_tokens_of_each_completion_at_
     assert not random[~MASK].any()
     if not selection.eos_selectable:
         assert torch.equal(random[EOS], key[EOS])
-    assert control.required_views("video") == (MaskedVideo(), ShuffledFrames())
+    assert control.required_views([VIDEO]) == (MaskedVideo(), ShuffledFrames())
     other = control(replace(GROUP, seeds=(1, 2, 3, 4))).weights_GT
     assert not torch.equal(random, other)
 

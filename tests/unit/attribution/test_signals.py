@@ -9,7 +9,7 @@ from ktr.attribution.signals import EntropySignal, RandomSignal, TemporalSignal,
 from ktr.attribution.views import Factual, MaskedVideo, ShuffledFrames
 from ktr.types import Distributions, RolloutGroup, TokenScores
 from tests.linear_head import LinearHead
-from tests.tiny_policy import random_group
+from tests.tiny_policy import IMAGE, VIDEO, random_group
 
 
 def token_scores(seed: int, G: int = 3, T: int = 5) -> TokenScores:
@@ -49,14 +49,14 @@ def test_an_impossible_description_is_refused_by_name(build, named):
 
 def test_entropy_is_the_factual_entropy_and_needs_no_view():
     factual = token_scores(0)
-    assert EntropySignal().required_views("video") == ()
+    assert EntropySignal().required_views([VIDEO]) == ()
     assert torch.equal(EntropySignal().scores(group(factual, {})), factual.entropies_GT)
 
 
 @pytest.mark.parametrize("signal", [VisualSignal("zero", fraction=0.5), TemporalSignal()])
 def test_a_view_that_changes_nothing_scores_exactly_zero(signal):
     factual = token_scores(0)
-    (view,) = signal.required_views("video")
+    (view,) = signal.required_views([VIDEO])
     assert torch.equal(signal.scores(group(factual, {view: factual})), torch.zeros(3, 5))
 
 
@@ -72,7 +72,7 @@ def test_signed_shift_is_positive_where_the_counterfactual_is_less_likely_and_ab
 def test_temporal_score_is_the_mean_over_draws_of_each_draws_shift(shift):
     signal = TemporalSignal("frame", num_shuffles=3, shift=shift)
     factual, drawn = token_scores(0), [token_scores(i) for i in (1, 2, 3)]
-    views = dict(zip(signal.required_views("video"), drawn, strict=True))
+    views = dict(zip(signal.required_views([VIDEO]), drawn, strict=True))
     naive = torch.zeros(3, 5)
     for counterfactual in drawn:
         delta = factual.logps_GT - counterfactual.logps_GT
@@ -81,8 +81,8 @@ def test_temporal_score_is_the_mean_over_draws_of_each_draws_shift(shift):
 
 
 def test_an_image_has_no_temporal_views_and_scores_exactly_zero():
-    assert TemporalSignal(num_shuffles=2).required_views("image") == ()
-    assert VisualSignal().required_views("image") == (MaskedVideo(),)
+    assert TemporalSignal(num_shuffles=2).required_views([IMAGE]) == ()
+    assert VisualSignal().required_views([IMAGE]) == (MaskedVideo(),)
     assert torch.equal(
         TemporalSignal().scores(group(token_scores(0), {MaskedVideo(): token_scores(1)})), torch.zeros(3, 5)
     )
@@ -118,14 +118,14 @@ def test_a_distance_is_that_of_the_distributions_whatever_the_view_and_its_sign_
     assert torch.equal(signed > 0, drawn[0].logps_GT < factual.logps_GT)
 
     temporal = TemporalSignal("frame", num_shuffles=2, distance=distance)
-    views = dict(zip(temporal.required_views("video"), drawn, strict=True))
+    views = dict(zip(temporal.required_views([VIDEO]), drawn, strict=True))
     torch.testing.assert_close(temporal.scores(group(factual, views)), (moved[0] + moved[1]) / 2)
     unchanged = dict.fromkeys(views, factual)
     assert not temporal.scores(group(factual, unchanged)).any() and not temporal.scores(group(factual, {})).any()
 
 
 def test_a_distance_asks_for_no_other_view_and_needs_the_distributions():
-    assert VisualSignal(distance="js").required_views("video") == VisualSignal().required_views("video")
+    assert VisualSignal(distance="js").required_views([VIDEO]) == VisualSignal().required_views([VIDEO])
     with pytest.raises(ValueError, match="distance='js'"):
         VisualSignal(distance="js").scores(group(with_distributions(0), {MaskedVideo(): token_scores(1)}))
 
@@ -135,7 +135,7 @@ def test_the_random_signal_is_uniform_zero_off_the_mask_and_needs_no_view(policy
         completions := random_group(policy, 0, [4000, 3]), token_scores(0, 2, 4000), {}, (0,), seed=5
     )
     drawn = RandomSignal().scores(group)
-    assert RandomSignal().required_views("video") == ()
+    assert RandomSignal().required_views([VIDEO]) == ()
     assert not drawn[~completions.completion_mask_GT].any() and (drawn[0] > 0).all() and (drawn[0] <= 1).all()
     assert abs(drawn[0].mean() - 0.5) < 0.02 and abs(drawn[0].var() - 1 / 12) < 0.01
 

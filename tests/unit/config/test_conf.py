@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 
 from ktr.config.command_line import CONF, check_command_line, compose, require_paths
 from ktr.errors import ConfigError, MissingData, MissingModel
+from tests.tiny_policy import VIDEO
 
 EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
 EMBEDDED = [name for name in EXPERIMENTS if "shapes" in name]
@@ -45,7 +46,7 @@ def test_every_choice_of_every_group_composes_and_instantiates(turn: int, tmp_pa
 @pytest.mark.parametrize("program", ["train", "attribute"])
 def test_every_weighting_goes_with_no_signal_and_with_all_or_says_that_it_reads_none(program: str, weighting: str):
     alone = instantiate(compose(program, [f"weighting={weighting}", "attribution=none"]).weighting)
-    assert alone.required_views("video") == ()
+    assert alone.required_views([VIDEO]) == ()
     both = [f"weighting={weighting}", "attribution=vet"]
     if weighting in READ_SIGNALS:
         assert set(instantiate(compose(program, both).weighting).signals) == {"visual", "entropy", "temporal"}
@@ -86,7 +87,7 @@ def test_every_program_composes(program: str):
 @pytest.mark.parametrize(("row", "signals"), ROWS_OF_THE_PAPER.items())
 def test_a_row_of_the_paper_is_its_signals(row: str, signals: set[str]):
     weighting = instantiate(compose("train", [f"attribution={row}"]).weighting)
-    views = {type(view).__name__ for view in weighting.required_views("video")}
+    views = {type(view).__name__ for view in weighting.required_views([VIDEO])}
     assert weighting.signals.keys() == signals
     assert views == {{"visual": "MaskedVideo", "temporal": "ShuffledFrames"}[s] for s in signals - {"entropy"}}
 

@@ -10,7 +10,7 @@ import torch
 
 from ktr.data.video import VideoReader, VideoSettings
 from ktr.errors import CorruptMedia
-from ktr.types import PromptInputs, VideoQuestion
+from ktr.types import MediaFile, Medium, PromptInputs, VideoQuestion
 
 SIDE = 32
 
@@ -57,7 +57,11 @@ def make_questions() -> Callable[[int], list[VideoQuestion]]:
     def make(count: int) -> list[VideoQuestion]:
         return [
             VideoQuestion(
-                id=str(i), problem=f"what is {i} ?", problem_type="free-form", answer="x", media_path=Path(f"{i}.mp4")
+                id=str(i),
+                problem=f"what is {i} ?",
+                problem_type="free-form",
+                answer="x",
+                media=(MediaFile(Path(f"{i}.mp4")),),
             )
             for i in range(count)
         ]
@@ -72,9 +76,9 @@ def make_encode() -> Callable[..., Callable[[VideoQuestion], PromptInputs]]:
     def make(broken: frozenset[int] = frozenset()) -> Callable[[VideoQuestion], PromptInputs]:
         def encode(question: VideoQuestion) -> PromptInputs:
             if int(question.id) in broken:
-                raise CorruptMedia(question.media_path, "it is broken on purpose")
+                raise CorruptMedia(question.media[0].path, "it is broken on purpose")
             ids_P = torch.tensor([int(question.id)])
-            return PromptInputs(question, ids_P, ids_P.expand(3, 1), torch.zeros(4, 2), (1, 2, 2))
+            return PromptInputs(question, ids_P, ids_P.expand(3, 1), torch.zeros(4, 2), (Medium("video", (1, 2, 2)),))
 
         return encode
 

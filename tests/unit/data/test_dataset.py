@@ -8,6 +8,7 @@ import pytest
 
 from ktr.data.dataset import QuestionDataset
 from ktr.errors import MissingData
+from ktr.types import MediaFile
 
 ROW = {
     "problem_id": 7,
@@ -50,13 +51,13 @@ def test_a_row_becomes_a_question_and_unknown_keys_are_kept(root):
     (question,) = load(root, [ROW | {"tags": {"order": [3]}}])
     assert (question.id, question.problem, question.answer) == ("7", "what moved first ?", "red ball")
     assert question.reasoning == "the red one" and question.options == ()
-    assert question.media_path == (root / "a.mp4").resolve()
+    assert question.media == (MediaFile((root / "a.mp4").resolve(), "video"),)
     assert (question.source, question.category, question.extra) == ("world", "order", {"tags": {"order": [3]}})
 
 
 def test_video_is_another_name_for_path_and_a_link_inside_the_root_is_fine(root):
     rows = [ROW | {"path": None, "video": "a.mp4"}, ROW | {"problem_id": 8, "path": "inner.mp4"}]
-    assert [question.media_path.name for question in load(root, rows)] == ["a.mp4", "a.mp4"]
+    assert [question.media[0].path.name for question in load(root, rows)] == ["a.mp4", "a.mp4"]
 
 
 def test_a_list_and_json_lines_give_the_same_questions(root, tmp_path):

@@ -10,13 +10,15 @@ from ktr.data.dataset import QuestionDataset
 from ktr.data.inversion import Inversion, inverted, negated
 from ktr.errors import ConfigError
 from ktr.rewards.soft_choice import options_in
-from ktr.types import VideoQuestion
+from ktr.types import MediaFile, VideoQuestion
 
 OPTIONS = ("A. it rolls", "B. it stops", "C. it falls", "(D) it turns")
 
 
 def question(id: str = "1", problem: str = "What did the ball do?", answer: str = "B", **changes) -> VideoQuestion:
-    plain = VideoQuestion(id, problem, "multiple choice", answer, Path("a.mp4"), options=OPTIONS, reasoning="it stood.")
+    plain = VideoQuestion(
+        id, problem, "multiple choice", answer, (MediaFile(Path("a.mp4")),), options=OPTIONS, reasoning="it stood."
+    )
     return replace(plain, **changes)
 
 

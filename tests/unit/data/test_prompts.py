@@ -6,9 +6,11 @@ import pytest
 
 from ktr.data.prompts import INSTRUCTION, TYPE_SENTENCES, PromptTemplate
 from ktr.errors import ConfigError
-from ktr.types import PROBLEM_TYPES, VideoQuestion
+from ktr.types import PROBLEM_TYPES, MediaFile, VideoQuestion
 
-QUESTION = VideoQuestion("1", "which one ?", "multiple choice", "A", Path("a.mp4"), options=("A. red", "B. blue"))
+QUESTION = VideoQuestion(
+    "1", "which one ?", "multiple choice", "A", (MediaFile(Path("a.mp4")),), options=("A. red", "B. blue")
+)
 
 
 def test_options_stand_one_on_a_line_and_the_medium_before_the_text():
@@ -27,7 +29,7 @@ def test_by_default_instruction_and_the_sentence_of_the_type_follow():
 
 
 def test_system_message_and_image():
-    question = VideoQuestion("1", "what ?", "OCR", "x", Path("a.png"), data_type="image")
+    question = VideoQuestion("1", "what ?", "OCR", "x", (MediaFile(Path("a.png"), "image"),))
     system, user = PromptTemplate(system="be brief").messages(question)
     assert system == {"role": "system", "content": "be brief"}
     assert user["content"][0] == {"type": "image"}

@@ -31,9 +31,9 @@ def encode(policy_folder: Path) -> Iterator[Callable[[VideoQuestion], PromptInpu
     def encode(question: VideoQuestion) -> PromptInputs:
         if not question.id.startswith("good"):
             return encoder.encode(question)
-        if question.media_path not in known:
-            known[question.media_path] = encoder.encode(question)
-        return replace(known[question.media_path], question=question)
+        if question.media not in known:
+            known[question.media] = encoder.encode(question)
+        return replace(known[question.media], question=question)
 
     yield encode
     reader.close()

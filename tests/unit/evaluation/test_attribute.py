@@ -17,7 +17,7 @@ from ktr.evaluation.attribute import run_attribution
 from ktr.shapes.ground_truth import token_roles
 from ktr.shapes.tiny_model import save_untrained
 from ktr.shapes.video_file import write_video
-from ktr.types import Completion, PromptInputs, RolloutGroup, VideoQuestion
+from ktr.types import Completion, MediaFile, Medium, PromptInputs, RolloutGroup, VideoQuestion
 from tests.tiny_policy import save_random_policy
 
 TEXT = "<think> first red . </think> <answer> red </answer>"
@@ -69,7 +69,11 @@ def test_a_clip_and_a_question_give_a_page_and_records(attribute):
         assert record["scores"]["visual"] == pytest.approx(shift, abs=2e-3) and min(record["ranks"]) >= 1
     data = json.loads(page.with_suffix(".json").read_text())
     (case,) = data["cases"]
-    assert case["problem"] == "why, (so) ?" and len(case["frame_seconds"]) == 4 and data["selection"]["ratio"] == 0.2
+    assert (
+        case["problem"] == "why, (so) ?"
+        and len(case["strips"][0]["frame_seconds"]) == 4
+        and data["selection"]["ratio"] == 0.2
+    )
     assert case["columns"][0]["completions"][0]["scores"] == records[0]["scores"]
     text = page.read_text()
     assert text.count("<img ") == text.count('<img src="data:image/webp;base64,') == 4 and "why, (so) ?" in text
@@ -160,8 +164,8 @@ def test_frames_are_those_that_the_policy_reads(name: str, data_type: str, count
     config = compose("attribute_own", [f"model.path={folder / 'one'}", "video.num_frames=4", "video.min_pixels=3136"])
     encoder = instantiate(config.encoder)
     asked = OwnQuestions(media=str(folder / name), question="why").questions[0]
-    assert asked.data_type == data_type
-    frames_FHWC = encoder.frames(encoder.encode(asked))
+    assert asked.media[0].kind == data_type
+    (frames_FHWC,) = encoder.frames(encoder.encode(asked))
     source = read_image(folder / name)[None] if count == 1 else encoder.reader.read(folder / name).frames_FHWC
     assert len(frames_FHWC) == count and frames_FHWC.shape[1] % 28 == 0
     if frames_FHWC.shape == source.shape:  # nothing was resized
@@ -188,8 +192,12 @@ def test_the_world_s_answers_keep_their_ground_truth(tmp_path: Path):
 
 def test_truth_is_known_of_whole_words_of_the_world_only():
     def group(extra: dict, num_tokens: int) -> RolloutGroup:
-        question = VideoQuestion("q", "what color ?", "free-form", "red", Path("v"), category="color", extra=extra)
-        prompt = PromptInputs(question, torch.ones(1).long(), torch.zeros(3, 1).long(), torch.zeros(1, 1), (1, 1, 1))
+        question = VideoQuestion(
+            "q", "what color ?", "free-form", "red", (MediaFile(Path("v")),), category="color", extra=extra
+        )
+        prompt = PromptInputs(
+            question, torch.ones(1).long(), torch.zeros(3, 1).long(), torch.zeros(1, 1), (Medium("video", (1, 1, 1)),)
+        )
         completion = Completion(torch.arange(num_tokens), torch.zeros(num_tokens), "<answer> red </answer>", "stop", 0)
         return RolloutGroup(prompt, (completion,))
 

@@ -19,7 +19,7 @@ def test_each_layout_gives_a_question_the_tokens_of_the_bound_that_is_asked_for(
     layout: str, size: tuple[int, int], data_type: str, tmp_path: Path
 ):
     prompt = encoder(folder_with(LAYOUTS[layout], tmp_path / "model"), *size).encode(question(data_type))
-    patches, height, width = prompt.grid_thw
+    patches, height, width = prompt.media[0].grid_thw
     assert patches == (8 if data_type == "video" else 1)
     assert MIN <= height * width * 14**2 <= MAX
     smaller = (height - 2) * (width - 2) * 14**2

@@ -15,7 +15,17 @@ from ktr.record.json_file import write_object
 from ktr.record.metrics_csv import MetricsCSV
 from ktr.record.run_record import start_run
 from ktr.record.token_records import append_records, token_records
-from ktr.types import Completion, Experience, PromptInputs, RolloutGroup, TokenScores, TokenWeights, VideoQuestion
+from ktr.types import (
+    Completion,
+    Experience,
+    MediaFile,
+    Medium,
+    PromptInputs,
+    RolloutGroup,
+    TokenScores,
+    TokenWeights,
+    VideoQuestion,
+)
 
 LENGTHS = (7, 4)
 WORDS = ("so", "red", "moves", "left", "</think>", "<b>&", "x")
@@ -28,10 +38,11 @@ def make_experience(name: str = "q1", category: str = "nth") -> Experience:
         problem=f"what color is <i>{name}</i> ?",
         problem_type="free-form",
         answer="red & <blue>",
-        media_path=Path("missing.mp4"),
+        media=(MediaFile(Path("missing.mp4")),),
         category=category,
     )
-    prompt = PromptInputs(question, torch.arange(3), torch.zeros(3, 3, dtype=torch.long), torch.zeros(4, 6), (1, 2, 2))
+    positions, media = torch.zeros(3, 3, dtype=torch.long), (Medium("video", (1, 2, 2)),)
+    prompt = PromptInputs(question, torch.arange(3), positions, torch.zeros(4, 6), media)
     completions = tuple(
         Completion(torch.arange(n), -torch.rand(n), " ".join(WORDS[:n]), "stop", weights_version=3) for n in LENGTHS
     )

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from ktr.analysis.filmstrip import Strip
 from ktr.analysis.html import plain
 from ktr.analysis.token_page import Case, frame_uris, page_data, selection_settings, write_cases, write_pages
 from ktr.attribution.selection import TopRatio
 from ktr.attribution.views import MaskedVideo, ShuffledFrames, view_names
 from ktr.record.token_records import EXACT, Record, token_records
-from ktr.types import TokenWeights
+from ktr.types import MediaFile, TokenWeights
 
 from .conftest import LENGTHS, ROLES, decode, make_experience, make_records, make_scores
 
@@ -34,8 +35,11 @@ def selected_records(settings: dict = RULE, digits: int = EXACT, name: str = "q1
     )  # fmt: skip
 
 
-def frames(number: int = 4) -> np.ndarray:
-    return np.full((number, 28, 56, 3), 90, dtype=np.uint8)
+FRAMES = np.full((4, 28, 56, 3), 90, dtype=np.uint8)
+
+
+def strips(frames_FHWC: np.ndarray = FRAMES) -> tuple[Strip]:
+    return (Strip(MediaFile(Path("clip.mp4")), frames_FHWC, 0.5),)
 
 
 @pytest.mark.parametrize("scope", ["completion", "group"])
@@ -57,16 +61,16 @@ def test_five_digits_are_too_few_to_select_anew():
 def test_a_page_holds_each_number_of_each_token_and_only_what_there_is():
     records = selected_records()
     records[0]["gradient_norms"] = [0.5] * LENGTHS[0]
-    data = page_data([Case({"one": records}, frames(), 0.5)], RULE, "t")
+    data = page_data([Case({"one": records}, strips())], RULE, "t")
     first, second = data["cases"][0]["columns"][0]["completions"]
     for key in ("tokens", "logps", "entropies", "ranks", "gradient_norms", "roles", "view_logps", "scores"):
         assert first[key] == records[0][key]
     assert "gradient_norms" not in second and first["ended"] and data["signals"] == {"visual": "#1f77c9"}
-    assert data["cases"][0]["frame_seconds"] == [0.0, 0.5, 1.0, 1.5]
+    assert data["cases"][0]["strips"][0]["frame_seconds"] == [0.0, 0.5, 1.0, 1.5]
 
 
 def test_a_page_is_self_contained_and_takes_no_text_for_markup(tmp_path: Path):
-    path, data = write_pages(tmp_path / "p.html", [Case({"</script>": selected_records()}, frames(), 0.5)], RULE, "<t>")
+    path, data = write_pages(tmp_path / "p.html", [Case({"</script>": selected_records()}, strips())], RULE, "<t>")
     page = path.read_text()
     assert set(re.findall(r"""(?:src|href)="([^"]{5})""", page)) == {"data:"}
     assert not re.search(r"@import|url\(|https?:|<t>|<i>q1|<b>&", page)
@@ -81,7 +85,7 @@ def test_completions_stand_side_by_side_and_the_first_ones_are_those_that_are_as
 
 
 def test_several_questions_give_an_index_and_a_page_each(tmp_path: Path):
-    cases = [Case({"one": selected_records(name=name)}, frames()) for name in ("q/1", "q2")]
+    cases = [Case({"one": selected_records(name=name)}, strips()) for name in ("q/1", "q2")]
     index, data = write_pages(tmp_path / "all.json", cases, RULE, "t")
     pages = json.loads(data.read_text())["pages"]
     assert index == tmp_path / "all.html" and pages == ["all/001-q-1.html", "all/002-q2.html"]
@@ -92,7 +96,7 @@ def test_several_questions_give_an_index_and_a_page_each(tmp_path: Path):
 def test_a_page_of_32_frames_stays_small_whatever_they_show(tmp_path: Path):
     noise = np.random.default_rng(0).integers(0, 256, (32, 280, 364, 3), dtype=np.uint8)
     assert sum(map(len, frame_uris(noise, 2_500_000))) <= 2_500_000
-    page = write_cases(tmp_path / "p.html", [Case({"one": selected_records()}, noise)], RULE, "t")
+    page = write_cases(tmp_path / "p.html", [Case({"one": selected_records()}, strips(noise))], RULE, "t")
     assert page.stat().st_size < 5_000_000 and page.read_text().count("<img ") == 32
 
 

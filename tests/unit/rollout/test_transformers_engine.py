@@ -105,7 +105,7 @@ def test_greedy_takes_the_most_likely_word_of_a_full_forward_at_each_step(policy
             logits = policy.model(
                 sequence[None],
                 pixel_values_videos=prompt.pixels_NC,
-                video_grid_thw=torch.tensor([prompt.grid_thw]),
+                video_grid_thw=torch.tensor([prompt.media[0].grid_thw]),
                 position_ids=positions[:, None],
                 mm_token_type_ids=policy.is_visual(sequence)[None].int() * 2,
             ).logits[0, -1]

@@ -34,7 +34,7 @@ def test_a_masked_video_tells_nothing_of_the_video(policy, seen, masking):
     prompt, _, see = seen
     masked = see(MaskedVideo(masking))
     other = type(prompt)(
-        prompt.question, prompt.input_ids_P, prompt.positions_3P, torch.randn_like(prompt.pixels_NC), prompt.grid_thw
+        prompt.question, prompt.input_ids_P, prompt.positions_3P, torch.randn_like(prompt.pixels_NC), prompt.media
     )
     with torch.no_grad():
         (features,) = policy.encode_video([other])
@@ -62,9 +62,9 @@ def test_half_a_mask_hides_half_of_the_visual_tokens(seen, masking):
 @pytest.mark.parametrize("masking", ["blank_frames", "noise_frames"])
 def test_half_a_mask_of_frames_hides_whole_temporal_patches_and_shows_the_rest_as_it_was(policy, seen, masking):
     prompt, _, see = seen
-    given = []
+    given, tower = [], policy.run_tower
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(policy, "run_tower", lambda pixels, grids: given.append(pixels) or pixels)
+        patch.setattr(policy, "run_tower", lambda pixels, grids: given.append(pixels) or tower(pixels, grids))
         see(MaskedVideo(masking, fraction=0.5))
     same = (given[0] == prompt.pixels_NC).unflatten(0, (GRID[0], -1))
     assert same.all(dim=(1, 2)).sum() == GRID[0] // 2 == (~same.any(dim=(1, 2))).sum()
@@ -72,9 +72,9 @@ def test_half_a_mask_of_frames_hides_whole_temporal_patches_and_shows_the_rest_a
 
 def test_noise_has_the_statistics_of_pixels_and_its_seed_repeats_it(policy, seen):
     prompt, _, see = seen
-    given = []
+    given, tower = [], policy.run_tower
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(policy, "run_tower", lambda pixels, grids: given.append(pixels) or pixels)
+        patch.setattr(policy, "run_tower", lambda pixels, grids: given.append(pixels) or tower(pixels, grids))
         for seed in (1, 1, 2):
             see(MaskedVideo("noise_frames"), seed)
     assert torch.equal(given[0], given[1]) and not torch.equal(given[0], given[2])
@@ -101,8 +101,8 @@ def test_shuffled_patches_are_the_features_of_the_shuffled_pixels(policy, seen):
 
 def test_shuffling_frames_moves_each_frame_whole(policy, seen, monkeypatch):
     prompt, _, see = seen
-    given = []
-    monkeypatch.setattr(policy, "run_tower", lambda pixels, grids: given.append(pixels) or pixels)
+    given, tower = [], policy.run_tower
+    monkeypatch.setattr(policy, "run_tower", lambda pixels, grids: given.append(pixels) or tower(pixels, grids))
     see(ShuffledFrames("frame", order="reverse"))
 
     def frames(pixels):  # (frames, rows · channels · pixels)

@@ -12,7 +12,7 @@ from ktr.shapes.alignment import AlignmentLoss, patch_words
 from ktr.shapes.drill import CopyingDrill, drill
 from ktr.shapes.reasoning import HERE
 from ktr.shapes.tiny_model import save_untrained
-from ktr.types import PromptInputs, VideoQuestion
+from ktr.types import MediaFile, Medium, PromptInputs, VideoQuestion
 
 SCENE = [
     {"color": "red", "shape": "circle", "direction": "left"},
@@ -29,8 +29,10 @@ def policy(tmp_path_factory):
 
 
 def prompt(id: str = "1") -> PromptInputs:
-    question = VideoQuestion(id, "?", "free-form", "red", Path("a.mp4"), extra={"scene": SCENE})
-    return PromptInputs(question, torch.zeros(1).long(), torch.zeros(3, 1).long(), torch.zeros(1, 1), (8, 4, 4))
+    question = VideoQuestion(id, "?", "free-form", "red", (MediaFile(Path("a.mp4")),), extra={"scene": SCENE})
+    return PromptInputs(
+        question, torch.zeros(1).long(), torch.zeros(3, 1).long(), torch.zeros(1, 1), (Medium("video", (8, 4, 4)),)
+    )
 
 
 def test_a_patch_is_aligned_with_what_it_shows():

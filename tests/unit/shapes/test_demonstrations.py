@@ -13,7 +13,7 @@ from ktr.shapes.tokenizer import build_tokenizer
 from ktr.shapes.world import WorldSettings
 from ktr.training.demonstrations import Demonstrations
 from ktr.training.view_dropout import ViewDropout
-from ktr.types import PromptInputs, VideoQuestion
+from ktr.types import MediaFile, Medium, PromptInputs, VideoQuestion
 
 SPACED = "<think> {reasoning} </think> <answer> {answer} </answer>"
 
@@ -24,11 +24,15 @@ def tokenizer():
 
 
 def question(reasoning: str | None, answer: str, **extra) -> VideoQuestion:
-    return VideoQuestion("7", "which ?", "free-form", answer, Path("a.mp4"), reasoning=reasoning, extra=extra)
+    return VideoQuestion(
+        "7", "which ?", "free-form", answer, (MediaFile(Path("a.mp4")),), reasoning=reasoning, extra=extra
+    )
 
 
 def prompt(asked: VideoQuestion) -> PromptInputs:
-    return PromptInputs(asked, torch.zeros(1).long(), torch.zeros(3, 1).long(), torch.zeros(4, 1), (1, 2, 2))
+    return PromptInputs(
+        asked, torch.zeros(1).long(), torch.zeros(3, 1).long(), torch.zeros(4, 1), (Medium("video", (1, 2, 2)),)
+    )
 
 
 def test_the_completion_is_reasoning_answer_and_end(tokenizer):

@@ -152,4 +152,4 @@ def test_rows_are_read_by_the_same_reader_as_any_data_set(tmp_path, reader):
         assert question.extra["scene"] == [asdict(event) for event in example.scene]
         assert question.extra["process_roles"] == [str(role) for role in example.process_roles]
         assert bool(question.options) == (question.answer in LETTERS)
-    assert reader.read(dataset.questions[0].media_path).frames_FHWC.shape == (16, 56, 56, 3)
+    assert reader.read(dataset.questions[0].media[0].path).frames_FHWC.shape == (16, 56, 56, 3)

@@ -21,7 +21,7 @@ from ktr.rollout.group_sampler import GroupSampler
 from ktr.rollout.transformers.engine import TransformersEngine
 from ktr.scoring.group_divergence import PositionDivergence
 from ktr.types import RolloutGroup
-from tests.tiny_policy import random_prompt
+from tests.tiny_policy import IMAGE, random_prompt
 from tests.unit.training.conftest import MakeModule, fit, key_tokens
 from tests.unit.training.overlapped_run import NeighbourEngine, Record
 from tests.unit.training.overlapped_run import fit as fit_ahead
@@ -90,7 +90,7 @@ def test_completions_about_the_shuffled_video_shape_the_reward_and_are_not_learn
 
 
 def test_the_contrast_sees_another_video_draws_anew_and_spares_images(policy):
-    prompts = [random_prompt(policy, 0), random_prompt(policy, 1, data_type="image"), random_prompt(policy, 2)]
+    prompts = [random_prompt(policy, 0), random_prompt(policy, 1, [IMAGE]), random_prompt(policy, 2)]
     engine, sampling = TransformersEngine(policy), SamplingParams(num_completions=4, max_tokens=8)
     asked: list[Any] = []
 
