@@ -10,7 +10,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
@@ -24,6 +24,7 @@ from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from ktr.config.endings import WRONG, Stopped, ending_of, stopped_by_signals
 from ktr.config.keys import check_nodes, check_override, nearest
@@ -32,10 +33,18 @@ from ktr.config.refused import check_options
 from ktr.config.resumption import check_resumption
 from ktr.config.run_names import register_resolvers
 from ktr.config.schemas import register_schemas
+from ktr.config.search_path import (
+    CONF,
+    SEARCH_PATH,
+    ConfigFiles,
+    SearchFolders,
+    config_files,
+    search_folders,
+    with_search_path,
+)
 from ktr.config.table_rows import check_row, check_row_is_whole, row_overrides
 from ktr.errors import ConfigError, KtrError, MissingData, MissingExtra, MissingModel
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
 HOW_TO_GET = {
     "Qwen2.5-VL-7B-COT-SFT": "hf download Video-R1/Qwen2.5-VL-7B-COT-SFT --local-dir {path}",
     "Qwen2.5-VL-7B-Instruct": "hf download Qwen/Qwen2.5-VL-7B-Instruct --local-dir {path}",
@@ -68,10 +77,10 @@ def launch(
     try:
         with stopped_by_signals():
             try:
-                jobs, swept = _checked(config_name, sys.argv[1:])
+                sys.argv[1:], options = _given(config_name, sys.argv[1:])
+                jobs, swept = _checked(config_name, options)
             except KtrError as error:
                 sys.exit(_report(config_name, WRONG, f"{type(error).__name__}: {error}"))
-            options = get_args_parser().parse_args(sys.argv[1:])
             if swept and options.cfg:  # Hydra prints the config of a single job, and refuses a sweep
                 sys.stdout.write(_configs(jobs, options))
                 return
@@ -90,15 +99,31 @@ def check_command_line(config_name: str, arguments: Sequence[str]) -> list[DictC
     Raises ConfigError on keys, choices and values that are wrong and on two jobs of one name; MissingModel,
     MissingData and MissingExtra where what a job needs is not there (not with ``--cfg``, which only prints).
     """
-    return _checked(config_name, arguments)[0]
+    return _checked(config_name, _given(config_name, arguments)[1])[0]
 
 
-def _checked(config_name: str, arguments: Sequence[str]) -> tuple[list[DictConfig], bool]:
-    """The jobs, and whether they are run as a sweep."""
+def _given(config_name: str, arguments: Sequence[str]) -> tuple[list[str], Namespace]:
+    """The command line with its search paths made whole, and what Hydra reads in it."""
     options = get_args_parser().parse_args(list(arguments))
+    if options.config_path is not None:
+        raise ConfigError(
+            f"--config-path={options.config_path} would take the place of ktr's own conf/; give --config-dir="
+            f"{options.config_path}, which is read beside it"
+        )
+    name = options.config_name or config_name
+    whole = with_search_path(arguments, options.overrides, options.config_dir, name)
+    return whole, get_args_parser().parse_args(whole)
+
+
+def _checked(config_name: str, options: Namespace) -> tuple[list[DictConfig], bool]:
+    """The jobs, and whether they are run as a sweep."""
+    folders = search_folders(options.overrides)
+    config_files(folders)
+    name = options.config_name or config_name
+    is_ours = (CONF / f"{name.removesuffix('.yaml')}.yaml").exists()
+    SearchFolders.folders = () if is_ours and not options.help else folders[1:]
     if options.help or options.hydra_help or options.shell_completion or options.info:
         return [], False
-    name = options.config_name or config_name
     overrides, swept = _jobs(name, list(options.overrides), options.multirun)
     jobs = [compose(name, job) for job in overrides]
     _check_folders(jobs)
@@ -123,16 +148,17 @@ def _configs(jobs: Sequence[DictConfig], options: Namespace) -> str:
         part = OmegaConf.select(job, options.package) if options.package else job
         if part is None:
             raise ConfigError(f"--package {options.package}: {job.name} has no such key")
-        documents.append(f"# {job.paths.folder}\n{OmegaConf.to_yaml(part, resolve=options.resolve)}")
+        text = OmegaConf.to_yaml(part, resolve=options.resolve) if OmegaConf.is_config(part) else f"{part}\n"
+        documents.append(f"# {job.paths.folder}\n{text}")
     return "---\n".join(documents)
 
 
 def compose(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
     """The checked config of one job, its name and folder fixed. Raises ConfigError."""
-    parsed = _parse(overrides)
+    parsed, files = _parse(overrides), config_files(search_folders(overrides))
     with _hydra():
-        _check_choices(config_name, parsed)
-        _check_keys(config_name, parsed)
+        _check_choices(parsed, files)
+        _check_keys(config_name, parsed, files)
         config = _compose(config_name, overrides)
     choices = config.hydra.runtime.choices
     if missing := _missing(_plain(config)):
@@ -147,7 +173,8 @@ def compose(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
         resolved = _plain(config, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key}: {_first_line(error)}") from error
-    check_nodes(_plain(config), resolved)
+    chosen = [*_chosen(parsed), *((str(group).partition("@")[0], str(choice)) for group, choice in choices.items())]
+    check_nodes(_plain(config), resolved, partial(files.origin, chosen=chosen))
     check_options(resolved)
     _check_signals(resolved, choices)
     return config
@@ -203,10 +230,11 @@ def _jobs(config_name: str, overrides: list[str], multirun: bool) -> tuple[list[
     parsed = _parse(overrides)
     if not multirun and not any(o.key_or_group == "experiment" for o in parsed):
         return [overrides], False
+    files = config_files(search_folders(overrides))
     with _hydra():
-        _check_choices(config_name, parsed)
+        _check_choices(parsed, files)
         fixed = [override for override in parsed if not override.is_sweep_override()]
-        _check_keys(config_name, fixed)
+        _check_keys(config_name, fixed, files)
         composed = _compose(config_name, [override.input_line or "" for override in fixed])
     table = composed.get("table")
     if not multirun and str(composed.hydra.mode) != "RunMode.MULTIRUN":
@@ -228,29 +256,39 @@ def _product(overrides: Sequence[Override]) -> list[list[str]]:
     return [list(job) for job in product(*choices.values())]
 
 
-def _check_choices(config_name: str, overrides: Sequence[Override]) -> None:
+def _check_choices(overrides: Sequence[Override], files: ConfigFiles) -> None:
     """Raise ConfigError where an override chooses a file that a group does not have."""
-    groups = _groups()
-    for override in overrides:
-        group = override.key_or_group
-        if group not in groups or group.startswith("hydra") or override.is_delete():  # Hydra has choices of its own
+    groups = files.groups
+    for group, choice in _chosen(overrides):
+        if group not in groups or group.startswith("hydra") or choice in groups[group]:  # Hydra has choices of its own
             continue
-        chosen = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
-        for choice in (item for value in chosen for item in (value if isinstance(value, list) else [value])):
-            if str(choice) not in groups[group]:
-                elsewhere = [f"{other}={choice}" for other, files in groups.items() if choice in files]
-                close = elsewhere[0] if len(elsewhere) == 1 else nearest(str(choice), groups[group])
-                hint = f"did you mean {close}?" if close else f"choose one of {', '.join(groups[group])}"
-                raise ConfigError(f"{group}={choice}: conf/{group} has no such file; {hint}")
+        elsewhere = [f"{other}={files.named(other, choice)}" for other, held in groups.items() if choice in held]
+        alike = nearest(choice, groups[group])
+        close = elsewhere[0] if len(elsewhere) == 1 else alike and files.named(group, alike)
+        there = ", ".join(files.named(group, name) for name in groups[group])
+        hint = f"did you mean {close}?" if close else f"choose one of {there}"
+        raise ConfigError(f"{group}={choice}: {files.shown(group)} has no such file; {hint}")
 
 
-def _check_keys(config_name: str, overrides: Sequence[Override]) -> None:
+def _chosen(overrides: Sequence[Override]) -> list[tuple[str, str]]:
+    """Each group of the command line with each file that is chosen of it."""
+    chosen: list[tuple[str, str]] = []
+    for override in overrides:
+        if not override.is_delete() and "." not in override.key_or_group:
+            values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
+            items = [item for value in values for item in (value if isinstance(value, list) else [value])]
+            chosen += [(override.key_or_group, str(item)) for item in items]
+    return chosen
+
+
+def _check_keys(config_name: str, overrides: Sequence[Override], files: ConfigFiles) -> None:
     """Raise ConfigError where an override sets a key that the files chosen do not lead to, with ``+`` or without."""
-    groups = _groups()
+    groups = files.groups
     values = [o for o in overrides if o.key_or_group not in groups and o.key_or_group.split(".")[0] != "hydra"]
     if not values:
         return
-    config = _composed_of(config_name, tuple(o.input_line or "" for o in overrides if o.key_or_group in groups))
+    composing = [o.input_line or "" for o in overrides if o.key_or_group in groups or o.key_or_group == SEARCH_PATH]
+    config = _composed_of(config_name, tuple(composing))
     added = {o.key_or_group.removesuffix("._target_") for o in values if o.key_or_group.endswith("._target_")}
     added |= {o.key_or_group for o in values if isinstance(value := o.value(), dict) and "_target_" in value}
     for override in values:
@@ -286,17 +324,6 @@ def _check_folders(jobs: Sequence[DictConfig]) -> None:
             raise ConfigError(f"{folders.count(folder)} jobs would share the folder {folder}: give each its own name=…")
 
 
-@cache
-def _groups() -> dict[str, list[str]]:
-    """The groups of conf/ with their choices."""
-    groups: dict[str, list[str]] = {}
-    for file in sorted(CONF.rglob("*.yaml")):
-        if file.parent != CONF:
-            groups.setdefault(file.parent.relative_to(CONF).as_posix(), []).append(file.stem)
-    groups["experiment"] += [f"table/{name}" for name in groups["experiment/table"]]
-    return groups
-
-
 def _hydra() -> Any:
     return initialize_config_dir(str(CONF), version_base="1.3", job_name="check")
 
@@ -315,7 +342,7 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
 def _compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
     try:
         return hydra_compose(config_name, list(overrides), return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         cause = f": {_first_line(error.__cause__)}" if error.__cause__ else ""
         raise ConfigError(" ".join(str(error).split()) + cause) from error
 

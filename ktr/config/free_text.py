@@ -18,6 +18,11 @@ def _literal(argument: str, keys: Collection[str], lists: Collection[str]) -> st
     is_list = key in lists and value.startswith("[") and value.endswith("]")
     if key not in keys or value in ("", "null") or is_list:
         return argument
+    return f"{key}={quoted(value)}"
+
+
+def quoted(text: str) -> str:
+    """The text between quotes, as Hydra's grammar reads it back."""
     # A backslash counts where a quote follows.
-    value = re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + found[2].replace("'", "\\'"), value)
-    return f"{key}='{value}'"
+    text = re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + found[2].replace("'", "\\'"), text)
+    return f"'{text}'"

@@ -5,7 +5,7 @@ may add an entry only as a whole ``_target_`` node.
 """
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -16,28 +16,35 @@ RESERVED = ("_target_", "_args_", "_convert_", "_partial_", "_recursive_")
 MAPPINGS = {"model.lora": "peft.LoraConfig"}  # mappings that become the arguments of a class
 
 
-def check_nodes(config: Mapping[str, Any], resolved: Mapping[str, Any]) -> None:
+def check_nodes(
+    config: Mapping[str, Any], resolved: Mapping[str, Any], origin: Callable[[str], str] = lambda key: ""
+) -> None:
     """Raise ConfigError where a node has a key that its target does not take, or a value of another type.
 
     ``config`` holds interpolations as they are written and ``resolved`` their values: of a wrong value that several
-    keys share, the key is named that has it written out.
+    keys share, the key is named that has it written out. ``origin`` says which file a key came from.
     """
     faults = sorted(_faults(config, resolved, ""), key=lambda fault: fault[0])
     if faults:
-        raise ConfigError(faults[0][1])
+        _, sentence, key = faults[0]
+        raise ConfigError(sentence + origin(key))
 
 
-def _faults(config: Mapping[str, Any], resolved: Mapping[str, Any], at: str) -> Iterator[tuple[bool, str]]:
-    """Whether it stands behind an interpolation, and what is wrong, for each fault of a node and its children."""
-    signature = _signature(config, at)
+def _faults(config: Mapping[str, Any], resolved: Mapping[str, Any], at: str) -> Iterator[tuple[bool, str, str]]:
+    """Whether it stands behind an interpolation, what is wrong, and where, for each fault of a node and its children."""
+    try:
+        signature = _signature(config, at)
+    except ConfigError as error:
+        yield False, str(error), f"{at}._target_"
+        return
     for key, value in config.items():
         path = f"{at}.{key}" if at else key
         if signature is not None and key not in RESERVED:
             annotation = signature.parameters.get(key)
             if _is_unknown(key, signature):
-                yield False, unknown_key(path, signature.parameters)
+                yield False, unknown_key(path, signature.parameters), path
             elif annotation is not None and not _allows(annotation, resolved[key]):
-                yield isinstance(value, str) and "${" in value, _wrong_value(path, resolved[key], annotation)
+                yield isinstance(value, str) and "${" in value, _wrong_value(path, resolved[key], annotation), path
         for child, child_resolved, name in _children(value, resolved[key], path):
             yield from _faults(child, child_resolved, name)
 

@@ -52,9 +52,10 @@ def signature_of(target: str) -> Signature | None:
     top, _, rest = target.partition(".")
     if not rest:
         raise LookupError(f"{target!r} is no dotted name")
-    if find_spec(top) is None:
-        raise LookupError(f"no module named {top!r} is installed")
-    if _module(top) is None:
+    spec = find_spec(top) if top.isidentifier() else None
+    if spec is None:
+        raise LookupError(f"no module {top!r} can be imported: start in the folder that holds it, or install it")
+    if spec.origin is not None and _module(top) is None:
         return None
     try:
         found = _MODULES.get_member(target)
@@ -94,10 +95,10 @@ def _source(module: str) -> Path | None:
     """File of a module. Only the top package is looked up: ``find_spec`` would import the parents of a submodule."""
     top, *rest = module.split(".")
     spec = find_spec(top)
-    if spec is None or spec.origin is None:
+    if spec is None or (spec.origin is None and not spec.submodule_search_locations):
         return None
-    if not rest:
-        return Path(spec.origin) if spec.origin.endswith(".py") else None
+    if not rest:  # a folder without __init__.py has no origin, and modules all the same
+        return Path(spec.origin) if spec.origin is not None and spec.origin.endswith(".py") else None
     folders = [Path(root, *rest) for root in spec.submodule_search_locations or ()]
     files = [path for folder in folders for path in (folder / "__init__.py", folder.with_suffix(".py"))]
     return next((path for path in files if path.is_file()), None)

@@ -1,0 +1,1 @@
+"""What a researcher brings: a signal, a reward and a ratio of their own."""
