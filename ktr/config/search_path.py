@@ -35,8 +35,9 @@ def with_search_path(
 ) -> list[str]:
     """The command line with its search paths as one override of whole paths; as it is where it has none.
 
-    ``overrides`` are those among the arguments, and ``config_dir`` is the value of ``--config-dir``. Without a ``hydra.searchpath`` of the command line that of the
-    primary config counts. Raises ConfigError where a path is no folder that can be read.
+    ``overrides`` are those among the arguments, and ``config_dir`` is the value of ``--config-dir``. Without a
+    ``hydra.searchpath`` of the command line that of the primary config counts. Raises ConfigError where a path is no
+    folder that can be read.
     """
     is_set = [override for override in overrides if override.partition("=")[0].strip() == SEARCH_PATH]
     if len(is_set) > 1:
@@ -111,7 +112,7 @@ def config_files(folders: tuple[Path, ...]) -> ConfigFiles:
 
 
 class SearchFolders(SearchPathPlugin):
-    """Folders that Hydra knows before it reads any override: for ``--help``, and for a primary config in one of them."""
+    """Folders that Hydra knows before it reads any override: for ``--help``, and for a primary config in them."""
 
     folders: ClassVar[tuple[Path, ...]] = ()
 

@@ -54,7 +54,7 @@ def rollout_table(records: Sequence[Record]) -> "Table":
     """A row for each completion; any text in it is escaped."""
     import wandb
 
-    columns = ["step", "question", "answer", "reward", "advantage", "text"]
+    columns: list[Any] = ["step", "question", "answer", "reward", "advantage", "text"]
     rows = [
         [record["step"], record["problem"], record["answer"], record["reward"], record["advantage"], _tinted(record)]
         for record in records

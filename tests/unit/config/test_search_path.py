@@ -153,10 +153,8 @@ def test_what_hydra_shows_knows_the_folder(program: str, home: Path):
 @pytest.mark.parametrize("key", ["reward/part=released_format", "attribution/signal=random"])
 def test_a_shipped_part_is_added_by_the_same_words_as_one_from_outside(key: str):
     config = compose("train", [f"+{key}"])
-    assert (
-        (config.reward.rewards.format._target_.endswith(".ReleasedFormat")
-        and "random" not in key)
-        or ("random" in config.attribution.signals)
+    assert (config.reward.rewards.format._target_.endswith(".ReleasedFormat") and "random" not in key) or (
+        "random" in config.attribution.signals
     )
     long = compose("train", ["+reward/part@reward.rewards.format=released_format", "name=n"])
     assert long.reward.rewards.format._target_.endswith(".ReleasedFormat")
