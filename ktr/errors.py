@@ -147,7 +147,13 @@ class UnknownProblemType(RowError):
 
 
 class UnknownDataType(RowError):
-    """A data type other than video or image."""
+    """A medium that is neither video nor image, such as sound."""
+
+
+class MisplacedMedia(RowError):
+    """A text that holds more ``<video>`` or ``<image>`` markers than there are media, or fewer."""
+
+    remedy = "correct its markers or its path, or drop the row"
 
 
 class BadOptions(RowError):

@@ -23,7 +23,7 @@ def check_own_input(config: Mapping[str, Any]) -> None:
         raise InputError(f'media={_text(media)} has no question: give question="…" as well')
     if config["media_root"] and not rows:
         raise InputError("media_root is the folder of the videos of rows=…: give rows, or leave it out")
-    for path in [media] if isinstance(media, str) else media or []:
+    for path in _paths(media):
         _check_file(path, "media", "a video or a picture")
     if rows is not None:
         _check_file(rows, "rows", "a JSON list or JSON lines")
@@ -44,5 +44,21 @@ def _check_file(path: str, key: str, kind: str) -> None:
         raise InputError(f"{key}={path}: there is no such file; give {key}=… {kind}")
 
 
+def _paths(media: Any) -> list[str]:
+    """All paths of a path, a list of them, or a list of lists, each of which is one question about several."""
+    if media is None or isinstance(media, str):
+        return [] if media is None else [media]
+    if [] in list(media):
+        raise InputError(
+            "media holds an empty list: a list in the list names what one question is about, [[a.mp4,b.png]]"
+        )
+    paths = [path for one in media for path in ([one] if isinstance(one, str) else one)]
+    if wrong := [path for path in paths if not isinstance(path, str)]:
+        raise InputError(
+            f"media holds {wrong[0]!r}, which is no path: give media=clip.mp4, [a.mp4,b.png] or [[a.mp4,b.png]]"
+        )
+    return paths
+
+
 def _text(media: Any) -> str:
-    return media if isinstance(media, str) else f"[{','.join(map(str, media))}]"
+    return media if isinstance(media, str) else f"[{','.join(map(_text, media))}]"

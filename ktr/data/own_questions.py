@@ -1,4 +1,4 @@
-"""A user's own videos or pictures with one question about each of them, or a file of rows."""
+"""A user's own videos or pictures with one question about each of them or several together, or a file of rows."""
 
 import re
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from pathlib import Path
 from ktr.data.dataset import QuestionDataset
 from ktr.data.image import is_picture
 from ktr.data.media_file import check_media_file
+from ktr.data.row_media import prompt_order
 from ktr.data.rows import OPTION_LETTER, SPECIAL_TOKEN, options_fault
 from ktr.errors import InputError, MediaError, MissingData
 from ktr.types import MediaFile, VideoQuestion
@@ -16,19 +17,21 @@ class OwnQuestions(QuestionDataset):
     """``question`` about each of ``media``, or the rows of ``rows`` in the Video-R1 format.
 
     Args:
-        media: the paths, videos and pictures alike; a single one need not be a list.
+        media: the paths, videos and pictures alike; a single one need not be a list. A list inside of the list is one
+            question about several, in the order of the prompt or of the question's ``<video>`` and ``<image>``.
         question: what is asked about each. There is no answer, and so no reward.
         options: makes the question multiple choice; options without letters get them.
         rows: a file as ``QuestionDataset`` reads it, in place of media and question.
         media_root: the folder that the rows' paths are relative to; that of the file if None.
         limit: reads rows until so many are usable.
 
-    Raises ``InputError`` where a file isn't there, a text can't be asked or the options don't fit.
+    Raises ``InputError`` where a file isn't there, a text can't be asked or has other markers than there are media, or
+    the options don't fit.
     """
 
     def __init__(
         self,
-        media: str | Sequence[str] | None = None,
+        media: str | Sequence[str | Sequence[str]] | None = None,
         question: str | None = None,
         options: Sequence[str] | None = None,
         rows: str | None = None,
@@ -41,20 +44,22 @@ class OwnQuestions(QuestionDataset):
             except MissingData as error:
                 raise InputError(str(error)) from error
             return
-        paths = [Path(path).expanduser() for path in ([media] if isinstance(media, str) else media or [])]
+        together = [
+            [one] if isinstance(one, str) else one for one in ([media] if isinstance(media, str) else media or [])
+        ]
         question = checked_text(question or "", "question")
         lettered = lettered_options([checked_text(option, "options") for option in options or []])
         self.skips = []
         self.questions = [
             VideoQuestion(
-                id=path.stem if len(paths) == 1 else f"{index}-{path.stem}",
+                id="-".join([*([str(index)] if len(together) > 1 else []), *(Path(path).stem for path in paths)]),
                 problem=question,
                 problem_type="multiple choice" if lettered else "free-form",
                 answer="",
-                media=(MediaFile(path.resolve(), "image" if _is_picture(path) else "video"),),
+                media=_in_order(paths, "\n".join((question, *lettered))),
                 options=tuple(lettered),
             )
-            for index, path in enumerate(paths, 1)
+            for index, paths in enumerate(together, 1)
         ]
 
 
@@ -78,9 +83,18 @@ def lettered_options(options: Sequence[str]) -> list[str]:
     return lettered
 
 
-def _is_picture(path: Path) -> bool:
+def _in_order(paths: Sequence[str], text: str) -> tuple[MediaFile, ...]:
+    files = [_own_file(Path(path).expanduser()) for path in paths]
+    try:
+        return tuple(files[place] for place in prompt_order([file.kind for file in files], text))
+    except ValueError as error:
+        remedy = "for one question about several give media=[[a.mp4,b.png]]"
+        raise InputError(f"media=[{','.join(map(str, paths))}]: {error}; {remedy}") from error
+
+
+def _own_file(path: Path) -> MediaFile:
     try:
         check_media_file(path)
     except MediaError as error:
         raise InputError(f"media={path}: {error.reason}; give media=… a video or a picture") from error
-    return is_picture(path)
+    return MediaFile(path.resolve(), "image" if is_picture(path) else "video")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ktr.data.row_media import MARKER
 from ktr.errors import ConfigError
 from ktr.types import PROBLEM_TYPES, VideoQuestion
 
@@ -21,7 +22,7 @@ TYPE_SENTENCES: Mapping[str, str] = {
 
 
 class PromptTemplate:
-    """Builds the chat messages of a question: the media, then problem, options, instruction and a sentence per type.
+    """Builds the chat messages of a question: media, problem, options, instruction and a sentence per type.
 
     Args:
         instruction: the paragraph that asks for reasoning and answer; empty for none.
@@ -41,14 +42,24 @@ class PromptTemplate:
         if unknown := set(self.type_sentences) - set(PROBLEM_TYPES):
             raise ConfigError(f"type_sentences: {sorted(unknown)} are no problem types; known: {PROBLEM_TYPES}")
 
-    def text(self, question: VideoQuestion) -> str:
-        """The text of the user's turn."""
-        options = "\n".join(("Options:", *question.options)) if question.options else ""
-        sentence = self.type_sentences.get(question.problem_type, "")
-        return "\n".join(part for part in (question.problem, options, self.instruction, sentence) if part)
-
     def messages(self, question: VideoQuestion) -> list[dict[str, Any]]:
-        """Messages for a chat template; media are placeholders, which stand before the text."""
-        content = [*({"type": file.kind} for file in question.media), {"type": "text", "text": self.text(question)}]
+        """Messages for a chat template. Media stand where the question's text has markers, or else before all text."""
+        asked, rest = self._asked(question), self._rest(question)
+        texts = MARKER.split(asked)[::2]
+        if len(texts) == 1:
+            texts = [""] * len(question.media) + texts
+        texts[-1] += f"\n{rest}" if rest else ""
+        media = [{"type": file.kind} for file in question.media]
+        content = [{"type": "text", "text": texts[0]}]
+        for medium, text in zip(media, texts[1:], strict=True):
+            content += [medium, {"type": "text", "text": text}]
+        content = [part for part in content if part.get("text") != ""]
         user = {"role": "user", "content": content}
         return [user] if self.system is None else [{"role": "system", "content": self.system}, user]
+
+    def _asked(self, question: VideoQuestion) -> str:
+        options = "\n".join(("Options:", *question.options)) if question.options else ""
+        return "\n".join(filter(None, (question.problem, options)))
+
+    def _rest(self, question: VideoQuestion) -> str:
+        return "\n".join(filter(None, (self.instruction, self.type_sentences.get(question.problem_type, ""))))

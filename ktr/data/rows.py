@@ -12,11 +12,12 @@ from typing import Any
 
 from ktr import errors
 from ktr.data.media_file import MediaRoot
+from ktr.data.row_media import MEDIA_KEYS, row_media
 from ktr.rewards.answers import parse_number
-from ktr.types import PROBLEM_TYPES, MediaFile, VideoQuestion
+from ktr.types import PROBLEM_TYPES, VideoQuestion
 
-TEXTS = ("problem", "process", "solution", "path", "video", "data_source", "original_question_type")
-KNOWN_KEYS = frozenset({*TEXTS, "problem_id", "data_type", "problem_type", "options"})
+TEXTS = ("problem", "process", "solution", "data_source", "original_question_type")
+KNOWN_KEYS = frozenset({*TEXTS, *MEDIA_KEYS, "problem_id", "data_type", "problem_type", "options"})
 SPECIAL_TOKEN = re.compile(r"<\|\w+\|>")
 OPTION_LETTER = re.compile(r"\s*\(?([A-Z])[.):]")
 TAG = re.compile(r"</?(?:think|answer)>")
@@ -31,14 +32,12 @@ def row_id(row: Any, file: Path, index: int) -> str:
 
 
 def question_from_row(row: Any, file: Path, index: int, root: MediaRoot) -> VideoQuestion:
-    """Checks one row and turns it into a question. Raises a ``RowError``, or a ``MediaError`` for its path."""
+    """Checks one row and turns it into a question. Raises a ``RowError``, or a ``MediaError`` for a path."""
     row = with_numbers_written(row)
     check_texts(row, file, index)
-    problem_type, data_type = row.get("problem_type"), row.get("data_type", "video")
+    problem_type = row.get("problem_type")
     if problem_type not in PROBLEM_TYPES:
         raise errors.UnknownProblemType(file, index, f"problem_type {problem_type!r} is none of {PROBLEM_TYPES}")
-    if data_type not in ("video", "image"):
-        raise errors.UnknownDataType(file, index, f"data_type {data_type!r} is neither video nor image")
     answer = inside_tag("answer", row, "solution", file, index)
     if answer is None:
         raise errors.MissingAnswer(file, index, "it has no solution, or an empty one")
@@ -46,15 +45,12 @@ def question_from_row(row: Any, file: Path, index: int, root: MediaRoot) -> Vide
         raise errors.UnreadableAnswer(file, index, f"the answer {answer!r} of a {problem_type} problem is no number")
     if fault := options_fault(row.get("options"), problem_type, answer):
         raise errors.BadOptions(file, index, fault)
-    media = row.get("path") or row.get("video")
-    if not media or "\0" in media:
-        raise errors.MalformedRow(file, index, "it has no path of a video or image")
     return VideoQuestion(
         id=row_id(row, file, index),
         problem=row["problem"].strip(),
         problem_type=problem_type,
         answer=answer,
-        media=(MediaFile(root.file(media), data_type),),
+        media=row_media(row, file, index, root),
         options=tuple(row.get("options") or ()),
         reasoning=inside_tag("think", row, "process", file, index),
         source=row.get("data_source") or "",

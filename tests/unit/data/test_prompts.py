@@ -23,7 +23,7 @@ def test_options_stand_one_on_a_line_and_the_medium_before_the_text():
 
 
 def test_by_default_instruction_and_the_sentence_of_the_type_follow():
-    text = PromptTemplate().text(QUESTION)
+    text = PromptTemplate().messages(QUESTION)[0]["content"][1]["text"]
     assert text.endswith(f"{INSTRUCTION}\n{TYPE_SENTENCES['multiple choice']}")
     assert set(TYPE_SENTENCES) == set(PROBLEM_TYPES)
 
