@@ -2,14 +2,13 @@ r"""The clipped surrogate with a k3 penalty (PPO, arXiv 1707.06347; GRPO, arXiv 
 
 L = −reduce( w[i,t] · v[i,t] · min(ρ A_i, clip(ρ, 1 − c_low, 1 + c_high) A_i) ) + β · reduce( k3[i,t] )
 
-with ρ = exp(logp − old_logp), v the importance weights of an engine that is not quite the trainer (else 1), and
+with ρ = exp(logp − old_logp) (``TokenRatio``, or another of ``algorithm.ratios``), v the importance weights of an engine that is not quite the trainer (else 1), and
 k3 = exp(d) − d − 1, d = ref_logp − logp clamped to ±10. With one on-policy update per rollout old_logp is
 logp.detach(): ρ is exactly 1, the clip never acts, and ∂L/∂logp[i,t] ∝ −w[i,t] v[i,t] A_i.
 
 Assumptions: v is a constant, and so is w unless a weighting gives it a gradient; by default the penalty covers the
 whole completion (the paper of Video-KTR, arXiv 2601.19686), with ``kl_scope="selected"`` only the tokens with a weight
-(its released code). log ρ is clamped to ±20, so that a policy far from its rollouts gives a large loss and not an
-infinite one.
+(its released code).
 """
 
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ktr.algorithm.ratios import Ratio, TokenRatio
 from ktr.algorithm.reductions import TokenReduction
 
 KlScope = Literal["completion", "selected"]
@@ -51,6 +51,7 @@ class ClippedSurrogate:
         beta: float = 0.0,
         kl_scope: KlScope = "completion",
         reduction: TokenReduction | None = None,
+        ratio: Ratio | None = None,
     ) -> None:
         if kl_scope not in get_args(KlScope):
             raise ValueError(f"kl_scope={kl_scope!r}: choose one of {get_args(KlScope)}")
@@ -59,6 +60,7 @@ class ClippedSurrogate:
         self.beta = beta
         self.kl_scope = kl_scope
         self.reduction = reduction or TokenReduction()
+        self.ratio = ratio or TokenRatio()
 
     @property
     def needs_reference(self) -> bool:
@@ -123,7 +125,7 @@ class ClippedSurrogate:
         logps_GT = torch.where(completion_mask_GT, logps_GT, 0.0)
         old_logps_GT = torch.where(completion_mask_GT, old_logps_GT.detach(), 0.0)
         advantages_G1 = advantages_G.detach()[:, None]
-        ratio_GT = (logps_GT - old_logps_GT).clamp(-20, 20).exp()
+        ratio_GT = self.ratio(logps_GT, old_logps_GT, completion_mask_GT)
         surrogate_GT = torch.minimum(ratio_GT * advantages_G1, self._clipped(ratio_GT) * advantages_G1)
         if importance_GT is not None:
             surrogate_GT = torch.where(completion_mask_GT, importance_GT.detach(), 0.0) * surrogate_GT

@@ -31,7 +31,7 @@ def check_nodes(
 
 
 def _faults(config: Mapping[str, Any], resolved: Mapping[str, Any], at: str) -> Iterator[tuple[bool, str, str]]:
-    """Whether it stands behind an interpolation, what is wrong, and where, for each fault of a node and below."""
+    """Whether it stands behind an interpolation, what is wrong, and where; each fault of a node and its children."""
     try:
         signature = _signature(config, at)
     except ConfigError as error:

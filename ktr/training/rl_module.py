@@ -16,7 +16,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
-from ktr.algorithm.advantage import GroupAdvantage
+from ktr.algorithm.advantage import Advantage
 from ktr.algorithm.loss import ClippedSurrogate
 from ktr.algorithm.scored_group import ScoredGroup
 from ktr.algorithm.weighting import TokenWeighting
@@ -56,7 +56,7 @@ class VideoRLModule(PolicyModule):
         engine: RolloutEngine,
         scorer: GroupScorer,
         reward: CompositeReward,
-        advantage: GroupAdvantage,
+        advantage: Advantage,
         weighting: TokenWeighting,
         loss: ClippedSurrogate,
         optimizer: AdamWCosine,

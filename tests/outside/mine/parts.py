@@ -32,4 +32,5 @@ class Brevity:
 def sequence_ratio(logps_GT: Tensor, old_logps_GT: Tensor, completion_mask_GT: Tensor) -> Tensor:
     """GSPO's: the geometric mean of a completion's token ratios, for each of its tokens."""
     lengths_G1 = completion_mask_GT.sum(1, keepdim=True).clamp(min=1)
-    return ((logps_GT - old_logps_GT).sum(1, keepdim=True) / lengths_G1).exp().expand_as(logps_GT)
+    mean_G1 = (logps_GT - old_logps_GT).detach().sum(1, keepdim=True) / lengths_G1
+    return mean_G1.exp() * (logps_GT - logps_GT.detach()).exp()
