@@ -2,9 +2,9 @@ r"""The clipped surrogate with a k3 penalty (PPO, arXiv 1707.06347; GRPO, arXiv 
 
 L = −reduce( w[i,t] · v[i,t] · min(ρ A_i, clip(ρ, 1 − c_low, 1 + c_high) A_i) ) + β · reduce( k3[i,t] )
 
-with ρ = exp(logp − old_logp) (``TokenRatio``, or another of ``algorithm.ratios``), v the importance weights of an engine that is not quite the trainer (else 1), and
-k3 = exp(d) − d − 1, d = ref_logp − logp clamped to ±10. With one on-policy update per rollout old_logp is
-logp.detach(): ρ is exactly 1, the clip never acts, and ∂L/∂logp[i,t] ∝ −w[i,t] v[i,t] A_i.
+with ρ = exp(logp − old_logp) (or another of ``algorithm.ratios``), v the importance weights of an engine that is not
+quite the trainer (else 1), and k3 = exp(d) − d − 1, d = ref_logp − logp clamped to ±10. With one on-policy update per
+rollout old_logp is logp.detach(): ρ is exactly 1, the clip never acts, and ∂L/∂logp[i,t] ∝ −w[i,t] v[i,t] A_i.
 
 Assumptions: v is a constant, and so is w unless a weighting gives it a gradient; by default the penalty covers the
 whole completion (the paper of Video-KTR, arXiv 2601.19686), with ``kl_scope="selected"`` only the tokens with a weight

@@ -18,7 +18,7 @@ from torch import Tensor
 
 @runtime_checkable
 class Ratio(Protocol):
-    """ρ of each token, with the gradient that the loss is to have. Log-probs are 0 off the mask, the old without one."""
+    """ρ of each token, with the gradient that the loss is to have; log-probs are 0 off the mask."""
 
     def __call__(
         self,

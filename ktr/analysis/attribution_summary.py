@@ -10,13 +10,14 @@ from ktr.record.token_records import Record
 # A word about the order or the motion of things also hangs on seeing the things: both kinds are visual.
 # Words of UNSETTLED roles depend on the video in a way that the text doesn't settle: visual and temporal omit them.
 UNSETTLED = ("decision",)
+# A signal of another name is asked for what any of the three should find.
 POSITIVE_ROLES = {"visual": ("appearance", "order_motion"), "temporal": ("order_motion",), "entropy": ("decision",)}
 
 
 def attribution_summary(records: Sequence[Record]) -> dict[str, Any]:
     """AUROC of each signal against the ground truth, selected fractions, and overlaps, over all tokens of ``records``.
 
-    - ``{signal}_auroc``: positives are ``POSITIVE_ROLES[signal]``, negatives all other tokens but the ``UNSETTLED``.
+    - ``{signal}_auroc``: positives are ``positive_roles(signal)``, negatives all other tokens but the ``UNSETTLED``.
     - ``temporal_specificity``: temporal scores of order and motion words against those of appearance words only.
     - ``selected_fraction[signal]``, ``union_fraction``: share of the tokens that a signal, or any, selects.
     - ``overlap["a_b"]``: Jaccard index of two selected sets (signals in the order of their names).
@@ -26,6 +27,12 @@ def attribution_summary(records: Sequence[Record]) -> dict[str, Any]:
     summary: dict[str, Any] = {"num_completions": len(records), "num_tokens": sum(len(r["tokens"]) for r in records)}
     summary |= _aurocs([record for record in records if "roles" in record])
     return summary | selection_overlap(records)
+
+
+def positive_roles(signal: str) -> tuple[str, ...]:
+    """The roles of the tokens that a signal should find."""
+    every = dict.fromkeys(role for roles in POSITIVE_ROLES.values() for role in roles)
+    return POSITIVE_ROLES.get(signal, tuple(every))
 
 
 def selection_overlap(records: Sequence[Record]) -> dict[str, Any]:
@@ -66,8 +73,10 @@ def _selected_tokens(records: Sequence[Record], signal: str) -> set[tuple[int, i
 
 def _aurocs(records: Sequence[Record]) -> dict[str, float | None]:
     results: dict[str, float | None] = {}
-    for signal, positives in POSITIVE_ROLES.items():
-        left_out = () if signal == "entropy" else UNSETTLED
+    others = sorted({name for record in records for name in record["scores"]} - POSITIVE_ROLES.keys())
+    for signal in (*POSITIVE_ROLES, *others):
+        positives = positive_roles(signal)
+        left_out = [role for role in UNSETTLED if role not in positives]
         scored = [(score, role) for score, role in _scored_tokens(records, signal) if role not in left_out]
         if not scored:
             continue

@@ -118,6 +118,8 @@ def draw_ground_truth(run: RunFolder) -> Figure | None:
         "temporal_specificity": ("temporal: order and motion\nagainst appearance", "temporal"),
         "entropy_auroc": ("entropy: decisions\nagainst the rest", "entropy"),
     }
+    others = [signal for signal in run.signals if f"{signal}_auroc" not in labels]
+    labels |= {f"{signal}_auroc": (f"{signal}: words of any role\nagainst the rest", signal) for signal in others}
     bars = {label: (measured[key], signal) for key, (label, signal) in labels.items() if measured.get(key) is not None}
     if not bars:
         return None

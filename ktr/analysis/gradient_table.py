@@ -16,7 +16,7 @@ from ktr.errors import MissingData
 from ktr.record.json_file import write_whole
 from ktr.record.panels import PUBLISHED
 
-SHOWN = ("selected", "rest", "visual", "temporal", "entropy", "random")
+FIRST, LAST = ("selected", "rest", "visual", "temporal", "entropy"), "random"  # between them any other signal
 _VARIANCES = {"loss/variance": "loss variance, tokens with a weight", "loss/variance_all": "loss variance, all tokens"}
 
 Values = dict[str, dict[str, MeanInterval]]  # metric → row → its mean over the seeds' means over the run
@@ -53,6 +53,12 @@ def gradient_values(by_row: Mapping[str, Sequence[RunFolder]]) -> Values:
     }
 
 
+def shown_parts(values: Values) -> list[str]:
+    """The parts of the tokens: selected, rest, each signal, random."""
+    measured = {name.split("/")[2] for name in values if name.count("/") == 2}
+    return [*FIRST, *sorted(measured.difference(FIRST, [LAST, "all"])), LAST]
+
+
 def _row(run: RunFolder) -> str:
     config = OmegaConf.create(run.config) if run.config else OmegaConf.create()
     return str(OmegaConf.select(config, "table.row") or run.summary.get("algorithm", run.name))
@@ -64,7 +70,7 @@ def _lines(values: Values, by_row: Mapping[str, Sequence[RunFolder]]) -> list[st
     lines.append("|---" * (2 + len(rows)) + "|")
     roles = sorted({name.rpartition("/")[2] for name in values if "/role/" in name})
     for what in ("norm", "cosine"):
-        for part in (*SHOWN, *(f"role/{role}" for role in roles)):
+        for part in (*shown_parts(values), *(f"role/{role}" for role in roles)):
             lines.append(_line(f"grad/{what}/{part}", f"{what}, {part.replace('role/', 'words: ')}", values, rows))
     for name, label in _VARIANCES.items():
         lines.append(_line(name, label, values, rows))
@@ -86,7 +92,7 @@ def _cell(value: MeanInterval) -> str:
 def _draw(values: Values, rows: Sequence[str]) -> Figure:
     figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
     for axes, what in zip(figure.subplots(1, 2), ("norm", "cosine"), strict=True):
-        parts = [part for part in SHOWN if values.get(f"grad/{what}/{part}")]
+        parts = [part for part in shown_parts(values) if values.get(f"grad/{what}/{part}")]
         width = 0.8 / len(rows)
         for at, row in enumerate(rows):
             found = [values[f"grad/{what}/{part}"].get(row) for part in parts]

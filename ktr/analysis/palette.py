@@ -5,7 +5,7 @@ SIGNALS = {"entropy": "#d98a00", "visual": "#1f77c9", "temporal": "#b3479c"}
 ROLES = {"appearance": SIGNALS["visual"], "order_motion": SIGNALS["temporal"], "decision": SIGNALS["entropy"]}
 BEFORE, AFTER = "#a9b4c0", "#1d8a6e"
 INK, MUTED, GRID = "#1d2733", "#66717e", "#e3e7ec"
-OTHER_SIGNALS = ("#5b8c2a", "#8c564b", "#7f7f7f")
+OTHER_SIGNALS = ("#5b8c2a", "#8c564b", "#7f7f7f", "#17a2b8", "#6a51c4", "#c2427a")
 
 
 def signal_colors(signals: list[str]) -> dict[str, str]:

@@ -51,7 +51,7 @@ def specification(workspace: "Workspace") -> dict[str, Any]:
 def _line_plot(panel: Panel) -> Any:
     import wandb_workspaces.reports.v2 as wr
 
-    plain = not any("*" in name for name in panel.names)
+    plain = not any("*" in name or "{" in name for name in panel.names)
     return wr.LinePlot(
         title=panel.title,
         x="step",

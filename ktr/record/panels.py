@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-# section | title | names, where * is a part's own name; published values stand beside what they can be compared with
+# section | title | names, where * is a part's own name and {signal} a signal's; published values stand beside what they
+# can be compared with
 TABLE = """\
 Rewards     | Reward                                          | reward/total reward/std
 Rewards     | Parts of the reward                             | reward/*
@@ -14,8 +15,8 @@ Rewards     | Completion length                               | rollout/completi
 Rewards     | Questions that teach nothing, cut completions   | rollout/zero_advantage_fraction rollout/truncated_fraction
 Gradients   | Norm (published: selected 4.5, rest 1.505)      | grad/norm/selected grad/norm/rest grad/norm/all
 Gradients   | Cosine with the whole (published: 0.862, 0.572) | grad/cosine/selected grad/cosine/rest
-Gradients   | Norm by signal                                  | grad/norm/visual grad/norm/temporal grad/norm/entropy grad/norm/random
-Gradients   | Cosine by signal                                | grad/cosine/visual grad/cosine/temporal grad/cosine/entropy grad/cosine/random
+Gradients   | Norm by signal                                  | grad/norm/visual grad/norm/temporal grad/norm/entropy grad/norm/random grad/norm/{signal}
+Gradients   | Cosine by signal                                | grad/cosine/visual grad/cosine/temporal grad/cosine/entropy grad/cosine/random grad/cosine/{signal}
 Gradients   | Norm by kind of word (ground truth)             | grad/norm/role/*
 Gradients   | Cosine by kind of word (ground truth)           | grad/cosine/role/*
 Gradients   | Loss variance (published: 0.444, GRPO 0.553)    | loss/variance loss/variance_all
@@ -45,6 +46,10 @@ PUBLISHED = {
 }
 
 
+_ANY = "[^/]+"
+_SIGNAL = "(?!all$)(?!selected$)(?!rest$)[^/]+"  # without a |, at which a pattern is cut
+
+
 @dataclass(frozen=True)
 class Panel:
     """Curves on one pair of axes."""
@@ -56,7 +61,8 @@ class Panel:
     @property
     def pattern(self) -> str:
         """A regular expression that fits the whole names of the panel's metrics."""
-        return "|".join("^" + "[^/]+".join(map(re.escape, name.split("*"))) + "$" for name in self.names)
+        escaped = (re.escape(name) for name in self.names)
+        return "|".join(f"^{name}$".replace(r"\*", _ANY).replace(r"\{signal\}", _SIGNAL) for name in escaped)
 
     def among(self, logged: Sequence[str]) -> list[str]:
         """The panel's metrics among the names that a run logged, in the panel's order."""

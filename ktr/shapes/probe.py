@@ -1,12 +1,12 @@
 """What a trained policy's answers rest on, and whether the signals find the right words, against ground truth."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ktr.algorithm.weighting import KeyTokens
+from ktr.algorithm.weighting import KeyTokens, TokenWeighting
 from ktr.analysis.attribution_summary import attribution_summary
 from ktr.attribution.selection import TopRatio
 from ktr.attribution.signals import EntropySignal, Signal, TemporalSignal, VisualSignal
@@ -36,9 +36,9 @@ REPORTED_ON: dict[str, dict[str, tuple[str, ...]]] = {
 class WorldProbe:
     """Runs after training, on the embedded world only, where the generator knows what every word depends on.
 
-    ``num_questions`` held-out questions are answered ``num_completions`` times and scored; the temporal signal is
-    measured on one shuffle, its specificity on the mean of ``num_shuffles``. ``roles`` are the truth about tokens. The
-    interventions run greedily on all.
+    ``num_questions`` held-out questions are answered ``num_completions`` times and scored, by the paper's three signals
+    and by those of the run that have other names. The temporal signal is measured on one shuffle, its specificity on
+    the mean of ``num_shuffles``. ``roles`` are the truth about tokens. The interventions run greedily on all.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class WorldProbe:
         records: list[Record] = []
         averaged: list[Record] = []
         guesses: list[float] = []
+        signals = self.signals | own_signals(module.learner.weighting, self.signals)
         for batch in batches:
             guesses += [chance(q.category, q.extra["target"], q.options) for q in (p.question for p in batch)]
             as_it_is += self._answer(module, batch, NoIntervention())
@@ -80,7 +81,7 @@ class WorldProbe:
             missing = self.num_questions - len(records) // self.num_completions
             if missing > 0:
                 groups = self._rollouts(module, batch[:missing])
-                records += self._score(module, groups, self.signals)
+                records += self._score(module, groups, signals)
                 many: dict[str, Signal] = {"temporal": TemporalSignal(num_shuffles=self.num_shuffles)}
                 averaged += self._score(module, groups, many)
         append_records(attribution_file, records)
@@ -118,6 +119,12 @@ class WorldProbe:
 
     def _seed(self, prompt: PromptInputs) -> int:
         return prompt.question.seed("probe", self.seed)
+
+
+def own_signals(weighting: TokenWeighting, known: Mapping[str, Signal]) -> dict[str, Signal]:
+    """The signals of a run's weighting, if it reads any, that are not ``known`` by name."""
+    signals = weighting.signals if isinstance(weighting, KeyTokens) else {}
+    return {name: signal for name, signal in signals.items() if name not in known}
 
 
 def _accuracy(verdicts: list[Verdict], kinds: tuple[str, ...]) -> dict[str, Any]:
