@@ -1,8 +1,8 @@
 """The media of a row: which files, of which kinds, and in the order in which the row's text places them.
 
 ``path`` is one path or a list of them, each a text or an object of a ``path`` and a ``type``. What a medium is says its
-own ``type``, else ``data_type`` (one for all, or a list of one each), else the ending of its file's name; a ``path`` that
-is just a text is a video, as in the Video-R1 format.
+own ``type``, else ``data_type`` (one for all, or a list of one each), else the ending of its file's name; a ``path``
+that is just a text is a video, as in the Video-R1 format.
 """
 
 import re
@@ -39,7 +39,7 @@ def row_media(row: Mapping[str, Any], file: Path, index: int, root: MediaRoot) -
         raise errors.MalformedRow(file, index, reason)
     items = given if isinstance(given, list) else [given]
     kinds = _data_types(row, len(items), file, index)
-    if isinstance(given, str) and kinds == [None] and _ending(given) not in SOUNDS:
+    if isinstance(given, str) and "data_type" not in row and _ending(given) not in SOUNDS:
         kinds = ["video"]
     names = ["path"] if len(items) == 1 else [f"path[{place}]" for place in range(len(items))]
     media = [_path_and_kind(*each, file, index) for each in zip(items, kinds, names, strict=True)]
