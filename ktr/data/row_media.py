@@ -40,7 +40,7 @@ def row_media(row: Mapping[str, Any], file: Path, index: int, root: MediaRoot) -
     items = given if isinstance(given, list) else [given]
     kinds = _data_types(row, len(items), file, index)
     if isinstance(given, str) and "data_type" not in row and _ending(given) not in SOUNDS:
-        kinds = ["video"]
+        kinds[0] = "video"
     names = ["path"] if len(items) == 1 else [f"path[{place}]" for place in range(len(items))]
     media = [_path_and_kind(*each, file, index) for each in zip(items, kinds, names, strict=True)]
     text = "\n".join((row["problem"], *(row.get("options") or ())))

@@ -85,7 +85,7 @@ def test_a_key_that_nothing_is_like_is_answered_with_each_key_that_there_is_once
     with pytest.raises(ConfigError) as caught:
         check_command_line("train", ["attribution.signals.visual.qqq=1"])
     assert str(caught.value).endswith(
-        ", ".join(f"attribution.signals.visual.{key}" for key in ("distance", "fraction", "masking", "shift"))
+        ", ".join(f"attribution.signals.visual.{key}" for key in ("distance", "fraction", "masking", "media", "shift"))
     )
 
 
