@@ -39,12 +39,13 @@ class Medium:
     """A video or a picture as the policy reads it: its grid of t·h·w patches, not yet merged.
 
     ``seconds_per_patch`` is the time between temporal patches of the *sampled* frames, from which positions are made
-    here and in another engine; 0 for an image.
+    here and in another engine; 0 for an image. ``seconds`` are the times of the temporal patches of a video.
     """
 
     kind: MediaKind
     grid_thw: tuple[int, int, int]
     seconds_per_patch: float = 0.0
+    seconds: tuple[float, ...] = ()
 
     @property
     def num_patches(self) -> int:

@@ -74,4 +74,4 @@ def _draw_curve(axes: Axes, steps: Sequence[int], values: Sequence[float], color
 def _is_near(axes: Axes, value: float) -> bool:
     """Whether a published value can be shown without squeezing the run's own curves."""
     low, high = axes.get_ylim()
-    return low - (high - low) <= value <= high + (high - low)
+    return bool(low - (high - low) <= value <= high + (high - low))

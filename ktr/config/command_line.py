@@ -28,6 +28,7 @@ from yaml import YAMLError
 
 from ktr.config.endings import WRONG, Stopped, ending_of, stopped_by_signals
 from ktr.config.keys import check_nodes, check_override, nearest
+from ktr.config.model_folder import family_of, require_model
 from ktr.config.own_input import check_own_input
 from ktr.config.refused import check_options
 from ktr.config.resumption import check_resumption
@@ -43,18 +44,7 @@ from ktr.config.search_path import (
     with_search_path,
 )
 from ktr.config.table_rows import check_row, check_row_is_whole, row_overrides
-from ktr.errors import ConfigError, KtrError, MissingData, MissingExtra, MissingModel
-
-HOW_TO_GET = {
-    "Qwen2.5-VL-7B-COT-SFT": "hf download Video-R1/Qwen2.5-VL-7B-COT-SFT --local-dir {path}",
-    "Qwen2.5-VL-7B-Instruct": "hf download Qwen/Qwen2.5-VL-7B-Instruct --local-dir {path}",
-    "Qwen2.5-VL-3B-Instruct": "hf download Qwen/Qwen2.5-VL-3B-Instruct --local-dir {path}",
-}
-MODEL_FILES = {
-    "processor": ("processor_config.json", "preprocessor_config.json"),
-    "tokenizer": ("tokenizer.json", "vocab.json"),
-    "weights": ("*.safetensors",),
-}
+from ktr.errors import ConfigError, KtrError, MissingData, MissingExtra
 
 register_schemas()
 register_resolvers()
@@ -188,21 +178,22 @@ def _folder_name(name: Any) -> str:
 
 
 def require_paths(config: DictConfig) -> None:
-    """Raise MissingModel or MissingData where a policy's folder lacks a file, or a dataset's file is not there."""
-    _require_model(Path(config.model.path), "model.path")
+    """Raise MissingModel or MissingData where a policy's folder lacks a file, or a dataset's file is not there.
+
+    And ConfigError where the policy is of a family that ktr does not have.
+    """
+    folder = Path(config.model.path)
+    require_model(folder, "model.path")
+    by_family = config.model._target_ == "ktr.policy.families.load_policy"  # and not a class of the user's own
+    family = family_of(folder) if by_family else None
     if config.get("compare") is not None:
-        _require_model(Path(config.compare), "compare")
+        require_model(Path(config.compare), "compare")
+        if by_family and (other := family_of(Path(config.compare), "compare")) != family:
+            raise ConfigError(
+                f"compare={config.compare} is of the family {other} and model.path={folder} of {family}: one prompt "
+                "cannot be read by both; compare policies of one family"
+            )
     _require_data(_plain(config.data, resolve=True), "data")
-
-
-def _require_model(folder: Path, key: str) -> None:
-    command = HOW_TO_GET.get(folder.name, "put a Qwen2.5-VL folder there, with its tokenizer and processor files")
-    remedy = f"Get it: {command.format(path=folder)}; or set {key}"
-    if not (folder / "config.json").is_file():
-        raise MissingModel(f"{key}={folder}: no model there. {remedy}")
-    for kind, names in MODEL_FILES.items():
-        if not any(any(folder.glob(name)) for name in names):
-            raise MissingModel(f"{key}={folder}: the model there has no {kind} ({' or '.join(names)}). {remedy}")
 
 
 def require_extras(config: DictConfig) -> None:

@@ -94,6 +94,13 @@ class DecodedVideo:
         sampled_fps = len(self.frame_indices) / self.total_num_frames * self.fps
         return temporal_patch_size / sampled_fps
 
+    def seconds_of_temporal_patches(self, temporal_patch_size: int = 2) -> tuple[float, ...]:
+        """The time of each temporal patch of the *sampled* frames: the mean of its first and its last frame's."""
+        of_frames = [i / self.fps for i in self.frame_indices] if self.is_constant_rate else list(self.seconds)
+        of_frames += of_frames[-1:] * (-len(of_frames) % temporal_patch_size)
+        firsts, lasts = of_frames[::temporal_patch_size], of_frames[temporal_patch_size - 1 :: temporal_patch_size]
+        return tuple((first + last) / 2 for first, last in zip(firsts, lasts, strict=True))
+
 
 class VideoReader:
     """Reads videos through one decoding process, which is started at the first read and replaced when it hangs.

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -64,10 +64,12 @@ class Policy(nn.Module, ABC):
 
     ``banned_ids`` may not be written: a completion that holds a placeholder could not be scored by any engine.
     ``black_patch_C`` is a flattened patch of a black frame. ``temporal_patch_size`` frames are a temporal patch,
-    ``merge_area`` patches a visual token.
+    ``merge_area`` patches a visual token. ``time_in`` says where a prompt has the seconds of a video: in its
+    ``positions``, in ``text`` before each temporal patch, which then is a block of its own, or nowhere.
     """
 
     model_class: ClassVar[Any]
+    time_in: ClassVar[Literal["positions", "text"] | None] = None
     banned_ids: Tensor
     black_patch_C: Tensor
 
@@ -83,16 +85,7 @@ class Policy(nn.Module, ABC):
     ):
         super().__init__()
         self.path = Path(path)
-        if (self.path / "adapter_config.json").is_file() and not (self.path / "config.json").is_file():
-            raise MissingModel(
-                f"model.path={self.path} holds an adapter: set model.adapter to it, and model.path to the model that "
-                "it was trained on"
-            )
-        if not (self.path / "config.json").is_file():
-            raise MissingModel(
-                f"no model at {self.path}: put a Qwen2.5-VL folder there (config.json, *.safetensors, tokenizer and "
-                "processor files, for instance by `hf download`), or set model.path"
-            )
+        require_config(self.path)
         self.model: Any = self._load(self.path, getattr(torch, dtype))
         if adapter is not None:
             merge_folder(self.model, Path(adapter))
@@ -284,6 +277,10 @@ class Policy(nn.Module, ABC):
         """The weights by their names in the plain model, adapters merged in or left out; what an engine loads."""
         return NamedWeights(self.model, merge_adapters)
 
+    def as_in_folder(self, name: str, tensor: Tensor) -> Tensor:
+        """A tensor of ``named_weights`` as a model folder holds it, which is how an engine reads it."""
+        return tensor
+
     def load_trained(self, folder: Path) -> None:
         """Take over the weights that ``save`` wrote to ``folder``. Raises ``MissingModel`` where there are none."""
         if self.has_adapters:
@@ -305,11 +302,14 @@ class Policy(nn.Module, ABC):
             weights = model.state_dict()
             for name, tensor in self.named_weights():
                 weights[name].copy_(tensor)
-        model.save_pretrained(folder, max_shard_size="100GB")
+        self._write(model, folder)
         self.tokenizer.save_pretrained(folder)
         for name in _PROCESSOR_FILES:
             if (self.path / name).is_file():
                 shutil.copyfile(self.path / name, folder / name)
+
+    def _write(self, model: Any, folder: Path) -> None:
+        model.save_pretrained(folder, max_shard_size="100GB")
 
     def save_adapters(self, folder: Path) -> None:
         """Write the adapters alone, in peft's layout."""
@@ -324,6 +324,21 @@ class Policy(nn.Module, ABC):
             if name not in parts:
                 raise ValueError(f"model.freeze: no part {name!r}; choose from {sorted(parts)}")
         return [module for name in names for module in parts[name]]
+
+
+def require_config(path: Path) -> None:
+    """Raise ``MissingModel`` where a folder is none of a model."""
+    if (path / "config.json").is_file():
+        return
+    if (path / "adapter_config.json").is_file():
+        raise MissingModel(
+            f"model.path={path} holds an adapter: set model.adapter to it, and model.path to the model that it was "
+            "trained on"
+        )
+    raise MissingModel(
+        f"no model at {path}: put a model folder there (config.json, *.safetensors, tokenizer and processor files, for "
+        "instance by `hf download`), or set model.path"
+    )
 
 
 def _vision_token_ids(config: Any, tokenizer: Any) -> set[int]:

@@ -50,6 +50,7 @@ def add_adapters(model: Any, options: Mapping[str, Any], frozen: Collection[nn.M
     Nothing inside a module of ``frozen`` gets one. Raises ``ConfigError`` for an option that would not be honoured.
     """
     _check_options(options)
+    _check_names(model, options)
     tied = _is_tied(model)
     names = [name for name, module in model.named_modules() if any(module is part for part in frozen)]
     for name in options.get("modules_to_save") or []:
@@ -83,6 +84,18 @@ def _check_options(options: Mapping[str, Any]) -> None:
         if value not in accepted:
             choices = ", ".join(str(choice).lower() for choice in accepted if choice is not None)
             raise ConfigError(f"model.lora.{name}={value}: {reason}; choose from {choices}")
+
+
+def _check_names(model: Any, options: Mapping[str, Any]) -> None:
+    """Raise where a name of a list is no module's: PEFT would leave it out without a word, if another one is found."""
+    modules, parameters = ([name for name, _ in found] for found in (model.named_modules(), model.named_parameters()))
+    for key in ("target_modules", "modules_to_save"):
+        asked_for = options.get(key) or []
+        for name in asked_for if isinstance(asked_for, list | tuple) else ():
+            if not any(f".{module}".endswith(f".{name}") for module in modules):
+                fused = any(f".{parameter}".endswith(f".{name}") for parameter in parameters)
+                reason = "are fused experts, which take no adapters" if fused else "are nowhere in this model"
+                raise ConfigError(f"model.lora.{key}: layers called {name} {reason}; leave it out")
 
 
 def _check_layers(model: Any, config: LoraConfig) -> None:

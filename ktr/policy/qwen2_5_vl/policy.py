@@ -1,60 +1,12 @@
 """Qwen2.5-VL: tower, language model and head called apart, with explicit positions."""
 
-from collections.abc import Sequence
-from typing import Any
-
-import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from ktr.policy.family import Grid, Policy
+from ktr.policy.qwen_vl import QwenVL
 
 
-class QwenVLPolicy(Policy):
+class QwenVLPolicy(QwenVL):
     """A Qwen2.5-VL folder as a policy."""
 
     model_class = Qwen2_5_VLForConditionalGeneration
-
-    def parts(self) -> dict[str, list[nn.Module]]:
-        model = self.model.model
-        return {
-            "vision": [model.visual.patch_embed, model.visual.blocks],
-            "merger": [model.visual.merger],
-            "language": [model.language_model.layers, model.language_model.norm],
-            "embeddings": [model.language_model.embed_tokens],
-            "head": [self.model.lm_head],
-        }
-
-    def run_tower(self, pixels_NC: Float[Tensor, "N C"], grids: Sequence[Grid]) -> Float[Tensor, "M F"]:
-        tower = self.model.model.visual
-        pixels_NC = pixels_NC.to(self.device, tower.dtype, non_blocking=True)
-        return tower(pixels_NC, grid_thw=torch.tensor(grids, device=self.device)).pooler_output
-
-    def hidden_states(
-        self,
-        input_ids_NS: Int[Tensor, "N S"],
-        positions_3NS: Int[Tensor, "3 N S"],
-        features_MF: Float[Tensor, "M F"] | None,
-        visible: Bool[Tensor, "N 1 S L"] | None,
-        **attention: Any,
-    ) -> Float[Tensor, "N S D"]:
-        return self.model.model.language_model(
-            inputs_embeds=self.embed(input_ids_NS, features_MF),
-            position_ids=positions_3NS.to(self.device),
-            attention_mask={"full_attention": visible},
-            **attention,
-        ).last_hidden_state
-
-    @property
-    def decoder_layers(self) -> nn.ModuleList:
-        return self.model.model.language_model.layers
-
-    def own_row_parts(self) -> list[nn.Module]:
-        layer: Any = self.decoder_layers[-1]
-        return [layer.self_attn.o_proj, layer.post_attention_layernorm, layer.mlp]
-
-    def finish_rows(self, attended_ND: Float[Tensor, "N _"], residual_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
-        project, norm, mlp = self.own_row_parts()
-        hidden_ND = residual_ND + project(attended_ND)
-        return self.model.model.language_model.norm(hidden_ND + mlp(norm(hidden_ND)))
+    time_in = "positions"

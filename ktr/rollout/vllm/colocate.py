@@ -247,7 +247,7 @@ class VLLMColocateEngine:
             named_tensors = self._base_weights()  # the adapters come beside them
         if not self.pushes_adapters or self._adapter is None:
             engine.collective_rpc("start_weight_update")
-            with _tensors_for(engine, named_tensors) as update:
+            with _tensors_for(self.policy, named_tensors) as update:
                 engine.collective_rpc("update_weights", kwargs={"update_info": update})
             engine.collective_rpc("finish_weight_update")
         if self.pushes_adapters:
@@ -305,14 +305,15 @@ def _completion(output: Any) -> tuple[list[int], list[float], set[str]]:
 
 
 @contextmanager
-def _tensors_for(engine: Any, named_tensors: Iterable[tuple[str, Tensor]]) -> Iterator[dict[str, Any]]:
+def _tensors_for(policy: Policy, named_tensors: Iterable[tuple[str, Tensor]]) -> Iterator[dict[str, Any]]:
     """How one update reaches the worker: by reference within this process, as a file in shared memory beyond it."""
-    from ktr.rollout.vllm.transfer import weights_file
+    from ktr.rollout.vllm.transfer import PolicyWeights, weights_file
 
+    weights = PolicyWeights(policy, named_tensors)
     if os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0":
-        yield {"tensors": [(name, tensor.detach()) for name, tensor in named_tensors]}
+        yield {"tensors": list(weights)}
         return
-    with weights_file(named_tensors) as path:
+    with weights_file(weights) as path:
         yield {"path": str(path)}
 
 

@@ -227,7 +227,7 @@ class VLLMServer:
         )
 
     def _send(self, client: ServerClient) -> None:
-        source, transfer = PolicyWeights(self.weights.named_tensors), self._transfer
+        source, transfer = PolicyWeights(self.policy, self.weights.named_tensors), self._transfer
         if transfer is None:
             info = self._transfer_info(client)
             transfer = WeightTransferTrainerFactory.trainer_init(info, client=WeightSync(client), source=source)

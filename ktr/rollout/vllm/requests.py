@@ -7,6 +7,7 @@ what both see is the same by construction. What vLLM makes of it, positions abov
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from vllm.sampling_params import SamplingParams as VLLMSamplingParams
 from ktr.errors import EngineError
 from ktr.policy.family import Policy
 from ktr.rollout.engine import SamplingParams
-from ktr.types import Completion, Medium, PromptInputs, RolloutGroup
+from ktr.types import Completion, MediaKind, PromptInputs, RolloutGroup
 
 # exp of it is exactly 0 beside any real logit, and unlike -inf it survives JSON.
 _BAN = -1e9
@@ -30,38 +31,65 @@ _BAN = -1e9
 _TENSORS = {"video": ("pixel_values_videos", "video_grid_thw"), "image": ("pixel_values", "image_grid_thw")}
 
 
-def multimodal_input(prompt: PromptInputs, policy: Policy) -> Any:
-    """vLLM's processed input of one prompt: ids, and by modality the tensors, content hashes and places of its media.
+@dataclass(frozen=True)
+class Item:
+    """A medium as vLLM takes it: its patches with their grid, and where its placeholders stand, without a gap.
 
-    vLLM counts the media of each modality apart, in order; the places of their placeholders say how they alternate.
+    ``seconds`` is the time between temporal patches, where the family's positions are made of it.
     """
-    pixels, places = prompt.by_medium(prompt.pixels_NC), _placeholder_ranges(prompt, policy)
-    hashes, placeholders, tensors = {}, {}, {}
-    for kind, (pixels_key, grid_key) in _TENSORS.items():
-        of_kind = [i for i, medium in enumerate(prompt.media) if medium.kind == kind]
-        if of_kind:
-            hashes[kind] = [content_hash(prompt.media[i], pixels[i]) for i in of_kind]
-            placeholders[kind] = [places[i] for i in of_kind]
-            tensors[pixels_key] = torch.cat([pixels[i] for i in of_kind])
-            tensors[grid_key] = torch.tensor([prompt.media[i].grid_thw for i in of_kind])
-    if "video" in hashes:
-        seconds = [medium.seconds_per_patch for medium in prompt.media if medium.kind == "video"]
-        tensors["second_per_grid_ts"] = torch.tensor(seconds, dtype=torch.float64)
+
+    pixels_NC: Float[Tensor, "N C"]
+    grid_thw: tuple[int, int, int]
+    seconds: float | None
+    place: PlaceholderRange
+
+    @property
+    def content_hash(self) -> str:
+        """The key of vLLM's encoder and prefix caches."""
+        digest = hashlib.blake2b(self.pixels_NC.contiguous().view(torch.uint8).numpy().data, digest_size=16)
+        digest.update(f"{self.pixels_NC.dtype}{self.grid_thw}{self.seconds}".encode())
+        return digest.hexdigest()
+
+
+def items_of(prompt: PromptInputs, policy: Policy) -> tuple[MediaKind, list[Item]]:
+    """The media of a prompt in order, all as videos, or all as pictures.
+
+    To the tower and to positions a picture is a video of one temporal patch. vLLM encodes a batch's pictures and videos
+    apart, and its adapters of the tower then lose count. Where words stand between the temporal patches of a video,
+    each patch is a picture: the protocol of its servers knows no gaps.
+    """
+    (visual_N,) = torch.where(policy.is_visual(prompt.input_ids_P))
+    items = []
+    for medium, pixels_NC, places in zip(
+        prompt.media, prompt.by_medium(prompt.pixels_NC), prompt.by_medium(visual_N), strict=True
+    ):
+        num_patches, height, width = medium.grid_thw
+        num_parts = num_patches if policy.time_in == "text" else 1
+        seconds = medium.seconds_per_patch if policy.time_in == "positions" else None
+        for rows_NC, where in zip(pixels_NC.chunk(num_parts), places.chunk(num_parts), strict=True):
+            place = PlaceholderRange(offset=int(where[0]), length=len(where))
+            items.append(Item(rows_NC, (num_patches // num_parts, height, width), seconds, place))
+    return "image" if policy.time_in == "text" else "video", items
+
+
+def multimodal_input(prompt: PromptInputs, policy: Policy) -> Any:
+    """vLLM's processed input of one prompt: ids, and tensors, content hashes and places of its media."""
+    modality, items = items_of(prompt, policy)
+    pixels_key, grid_key = _TENSORS[modality]
+    tensors = {
+        pixels_key: torch.cat([item.pixels_NC for item in items]),
+        grid_key: torch.tensor([item.grid_thw for item in items]),
+    }
+    if policy.time_in == "positions":
+        tensors["second_per_grid_ts"] = torch.tensor([item.seconds for item in items], dtype=torch.float64)
     fields = _create_qwen2vl_field_factory(int(policy.merge_area**0.5))(tensors)
     fields = dict(fields, second_per_grid_ts=MultiModalFieldConfig.batched("video", keep_on_cpu=True))
     return mm_input(
         prompt_token_ids=prompt.input_ids_P.tolist(),
         mm_kwargs=MultiModalKwargsItems.from_hf_inputs(BatchFeature(tensors), fields),
-        mm_hashes=hashes,
-        mm_placeholders=placeholders,
+        mm_hashes={modality: [item.content_hash for item in items]},
+        mm_placeholders={modality: [item.place for item in items]},
     )
-
-
-def content_hash(medium: Medium, pixels_NC: Float[Tensor, "N C"]) -> str:
-    """The key of vLLM's encoder and prefix caches: the pixels, their grid and the time between patches."""
-    digest = hashlib.blake2b(pixels_NC.contiguous().view(torch.uint8).numpy().data, digest_size=16)
-    digest.update(f"{pixels_NC.dtype}{medium.grid_thw}{medium.seconds_per_patch}".encode())
-    return digest.hexdigest()
 
 
 def sampling_fields(sampling: SamplingParams, policy: Policy, seed: int) -> dict[str, Any]:
@@ -153,10 +181,8 @@ class PositionCheck:
     ) -> None:
         """``prompt_positions`` is the worker's method of that name. Raises ``EngineError`` where the two differ."""
         for prompt in prompts:
-            media = [
-                (medium.kind, place.offset, medium.grid_thw, medium.seconds_per_patch)
-                for medium, place in zip(prompt.media, _placeholder_ranges(prompt, policy), strict=True)
-            ]
+            modality, items = items_of(prompt, policy)
+            media = [(modality, item.place.offset, item.grid_thw, item.seconds) for item in items]
             key = (prompt.num_tokens, *media)
             if key in self._known:
                 continue
@@ -167,9 +193,3 @@ class PositionCheck:
                     "use the vLLM of requirements-vllm.lock: log-probs of the two would not be of one policy",
                 )
             self._known.add(key)
-
-
-def _placeholder_ranges(prompt: PromptInputs, policy: Policy) -> list[PlaceholderRange]:
-    """Where the placeholders of each medium stand in the prompt."""
-    (visual_N,) = torch.where(policy.is_visual(prompt.input_ids_P))
-    return [PlaceholderRange(offset=int(where[0]), length=len(where)) for where in prompt.by_medium(visual_N)]

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -32,9 +33,16 @@ from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmb
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info, is_deferred_attention_layer
 
+from ktr.policy.family import Policy
 from ktr.rollout.free_space import require_space
 
 BACKEND = "ktr_host"
+_MODELS = {
+    "qwen2_vl": "Qwen2VLForConditionalGeneration",
+    "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",
+    "qwen3_vl": "Qwen3VLForConditionalGeneration",
+    "qwen3_vl_moe": "Qwen3VLMoeForConditionalGeneration",
+}
 
 
 @dataclass
@@ -61,6 +69,8 @@ class HostWeightTransferEngine(WeightTransferEngine[HostInitInfo, HostUpdateInfo
 
     def start_weight_update(self) -> None:
         """Let vLLM collect the weights layer by layer, as its loaders expect them."""
+        if not torch.cuda.is_available():
+            _forget_expert_kernels(self.model)
         initialize_layerwise_reload(self.model)
 
     def receive_weights(self, update_info: HostUpdateInfo) -> None:
@@ -82,6 +92,14 @@ class HostWeightTransferEngine(WeightTransferEngine[HostInitInfo, HostUpdateInfo
         """Nothing is held."""
 
 
+def _forget_expert_kernels(model: nn.Module) -> None:
+    """Have experts set up as at the first load: on CPUs vLLM lays them out for its kernel then, and never again."""
+    for module in model.modules():
+        method = getattr(module, "quant_method", None)
+        if getattr(method, "moe_kernel", None) is not None:
+            cast(Any, method).moe_kernel = None
+
+
 def _unwritten(model: nn.Module) -> Iterator[str]:
     """Modules of which fewer elements were loaded than their parameters hold.
 
@@ -100,18 +118,19 @@ def _unwritten(model: nn.Module) -> Iterator[str]:
 
 
 class PolicyWeights(WeightSource):
-    """(name, tensor) pairs as vLLM's transports read them: described once, then sent."""
+    """(name, tensor) pairs as vLLM reads them, as in ``policy``'s model folder: described once, then sent."""
 
-    def __init__(self, named_tensors: Iterable[tuple[str, Tensor]]):
+    def __init__(self, policy: Policy, named_tensors: Iterable[tuple[str, Tensor]]):
+        self._policy = policy
         # A generator can be read once; the policy's own weights any number of times, without holding merged copies.
         self._weights = list(named_tensors) if isinstance(named_tensors, Iterator) else named_tensors
 
     def metadata(self) -> list[ParamMeta]:
-        return [ParamMeta(name, tensor.dtype, tuple(tensor.shape)) for name, tensor in self._weights]
+        return [ParamMeta(name, tensor.dtype, tuple(tensor.shape)) for name, tensor in self]
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
         for name, tensor in self._weights:
-            yield name, tensor.detach()
+            yield name, self._policy.as_in_folder(name, tensor.detach())
 
 
 @contextmanager
@@ -175,6 +194,6 @@ def register() -> None:
     if torch.version.cuda is None:
         # Known by its class, the model isn't inspected in a bare process, where torchvision can't be imported beside a
         # CPU-only torch (see ktr.policy.torchvision_ops).
-        from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
-
-        ModelRegistry.register_model("Qwen2_5_VLForConditionalGeneration", Qwen2_5_VLForConditionalGeneration)
+        for module, name in _MODELS.items():
+            model = getattr(import_module(f"vllm.model_executor.models.{module}"), name)
+            ModelRegistry.register_model(name, model)

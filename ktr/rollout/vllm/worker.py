@@ -33,20 +33,20 @@ class WorkerExtension:
         return True
 
     def prompt_positions(
-        self, num_tokens: int, media: Sequence[tuple[str, int, Sequence[int], float]]
+        self, num_tokens: int, media: Sequence[tuple[str, int, Sequence[int], float | None]]
     ) -> list[list[int]]:
         """The 3 rows of M-RoPE positions that vLLM's model gives a prompt.
 
-        Each of ``media`` is a modality, the place of its first placeholder, its grid, and the seconds between patches.
+        Each of ``media`` is a modality, the place of its first placeholder, its grid, and the seconds between patches,
+        where positions are made of them.
         """
         model, field = self.model_runner.model, MultiModalBatchedField()
         merge = model.config.vision_config.spatial_merge_size
         features = []
         for modality, offset, grid_thw, seconds in media:
-            data = {
-                f"{modality}_grid_thw": torch.tensor(grid_thw),
-                "second_per_grid_ts": torch.tensor(seconds, dtype=torch.float64),
-            }
+            data = {f"{modality}_grid_thw": torch.tensor(grid_thw)}
+            if seconds is not None:
+                data["second_per_grid_ts"] = torch.tensor(seconds, dtype=torch.float64)
             item = MultiModalKwargsItem({key: MultiModalFieldElem(value, field) for key, value in data.items()})
             place = PlaceholderRange(offset=offset, length=math.prod(grid_thw) // merge**2)
             features.append(MultiModalFeatureSpec(item, modality, "", place))

@@ -1,0 +1,64 @@
+"""What is asked of a model folder before anything heavy is imported: its files, and a family that ktr has.
+
+A family is a folder of ktr/policy with the name of its ``model_type``, transformers' word for it in config.json.
+"""
+
+import json
+import re
+from pathlib import Path
+
+from ktr.config.keys import nearest
+from ktr.errors import ConfigError, MissingModel
+
+# Published folders by their names, and the repository of each.
+PUBLISHED = {
+    r"Qwen2\.5-VL-7B-COT-SFT": "Video-R1/{name}",
+    r"Qwen[\d.]+-VL-[\w-]+-(?:Instruct|Thinking)": "Qwen/{name}",
+}
+MODEL_FILES = {
+    "processor": ("processor_config.json", "preprocessor_config.json"),
+    "tokenizer": ("tokenizer.json", "vocab.json"),
+    "weights": ("*.safetensors",),
+}
+_POLICIES = Path(__file__).resolve().parents[1] / "policy"
+
+
+def families() -> list[str]:
+    """The model types that ktr has a policy and an encoder for."""
+    return sorted(path.parent.name for path in _POLICIES.glob("*/policy.py"))
+
+
+def require_model(folder: Path, key: str) -> None:
+    """Raise MissingModel where ``key`` names a folder that lacks a part of a model."""
+    remedy = f"Get it: {_command(folder)}; or set {key}"
+    if not (folder / "config.json").is_file():
+        raise MissingModel(f"{key}={folder}: no model there. {remedy}")
+    for kind, names in MODEL_FILES.items():
+        if not any(any(folder.glob(name)) for name in names):
+            raise MissingModel(f"{key}={folder}: the model there has no {kind} ({' or '.join(names)}). {remedy}")
+
+
+def _command(folder: Path) -> str:
+    for pattern, repository in PUBLISHED.items():
+        if re.fullmatch(pattern, folder.name):
+            return f"hf download {repository.format(name=folder.name)} --local-dir {folder}"
+    return f"put a folder of one of the families {', '.join(families())} there, with tokenizer and processor files"
+
+
+def family_of(folder: Path, key: str = "model.path") -> str:
+    """The family of the model in a folder. Raises ConfigError where ktr has none for it, or it isn't said."""
+    file, known = folder / "config.json", families()
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{key}={folder}: its config.json cannot be read: {error}") from error
+    family = content.get("model_type") if isinstance(content, dict) else None
+    if family in known:
+        return family
+    what = "no model_type" if family is None else f"model_type {family!r}"
+    close = nearest(str(family), known)
+    raise ConfigError(
+        f"{key}={folder}: its config.json has {what}, and ktr has the families {', '.join(known)}"
+        + (f" (the nearest is {close})" if close else "")
+        + "; choose a model of one of them, or add its family (docs/families.md)"
+    )

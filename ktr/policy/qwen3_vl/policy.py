@@ -1,0 +1,54 @@
+"""Qwen3-VL: features of several tower layers, each added to the hidden states of one of the first decoder layers.
+
+The rows of a video hold them side by side, F = D·(1 + layers): what a view does to a row it does to all of them.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import Qwen3VLForConditionalGeneration
+
+from ktr.policy.family import Grid
+from ktr.policy.qwen_vl import QwenVL
+
+
+class Qwen3VLPolicy(QwenVL):
+    """A Qwen3-VL folder as a policy."""
+
+    model_class = Qwen3VLForConditionalGeneration
+    time_in = "text"
+
+    def parts(self) -> dict[str, list[nn.Module]]:
+        tower, parts = self.model.model.visual, super().parts()
+        parts["vision"].append(tower.pos_embed)
+        parts["merger"].append(tower.deepstack_merger_list)
+        return parts
+
+    def run_tower(self, pixels_NC: Float[Tensor, "N C"], grids: Sequence[Grid]) -> Float[Tensor, "M F"]:
+        output = self._tower(pixels_NC, grids)
+        return torch.cat([output.pooler_output, *output.deepstack_features], dim=-1)
+
+    def hidden_states(
+        self,
+        input_ids_NS: Int[Tensor, "N S"],
+        positions_3NS: Int[Tensor, "3 N S"],
+        features_MF: Float[Tensor, "M F"] | None,
+        visible: Bool[Tensor, "N 1 S L"] | None,
+        **attention: Any,
+    ) -> Float[Tensor, "N S D"]:
+        first_MD, deep = None, {}
+        if features_MF is not None and len(features_MF):
+            width = self.model.config.text_config.hidden_size
+            first_MD, *deeper = features_MF.to(self.device).split(width, dim=-1)
+            visual_NS = self.is_visual(input_ids_NS.to(self.device))
+            deep = {"visual_pos_masks": visual_NS, "deepstack_visual_embeds": deeper}
+        return self.model.model.language_model(
+            inputs_embeds=self.embed(input_ids_NS, first_MD),
+            position_ids=positions_3NS.to(self.device),
+            attention_mask=visible,
+            **deep,
+            **attention,
+        ).last_hidden_state

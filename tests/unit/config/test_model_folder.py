@@ -1,0 +1,87 @@
+"""A model folder that ktr cannot use is one sentence before any work, which names the families that it has."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ktr.config.command_line import check_command_line
+from ktr.config.model_folder import families, family_of, require_model
+from ktr.errors import ConfigError, MissingModel
+
+FAMILIES = "qwen2_5_vl, qwen2_vl, qwen3_vl, qwen3_vl_moe"
+
+
+@pytest.fixture
+def folder(tiny_model: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(tiny_model, tmp_path / "model")
+
+
+def write_config(folder: Path, content: str) -> None:
+    (folder / "config.json").write_text(content)
+
+
+def test_a_family_is_a_folder_of_policies_named_as_transformers_names_it():
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    assert ", ".join(families()) == FAMILIES
+    assert set(families()) <= set(CONFIG_MAPPING_NAMES)
+
+
+def test_the_family_is_read_from_the_folder_alone(folder: Path):
+    write_config(folder, json.dumps({"model_type": "qwen3_vl"}))
+    assert family_of(folder) == "qwen3_vl"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"model_type": "llava"}', "has model_type 'llava', and ktr has the families " + FAMILIES),
+        ('{"model_type": "qwen3_5_vl"}', r"the nearest is qwen2_5_vl"),
+        ('{"model_type": "qwen3_vl_text"}', r"the nearest is qwen3_vl"),
+        ('{"model_type": ["qwen3_vl"]}', "has model_type"),
+        ("{}", "has no model_type"),
+        ("[]", "has no model_type"),
+        ("{", "cannot be read"),
+        ("", "cannot be read"),
+    ],
+)
+def test_a_family_that_ktr_does_not_have_stops_the_command_line(folder: Path, content: str, said: str):
+    write_config(folder, content)
+    with pytest.raises(ConfigError, match=said) as caught:
+        check_command_line("train", [f"model.path={folder}"])
+    assert str(caught.value).startswith(f"model.path={folder}: ") and "\n" not in str(caught.value)
+
+
+def test_a_class_of_ones_own_may_read_any_family(folder: Path):
+    write_config(folder, '{"model_type": "llava"}')
+    check_command_line("train", ["model._target_=ktr.policy.qwen2_5_vl.policy.QwenVLPolicy", f"model.path={folder}"])
+
+
+def test_policies_of_two_families_are_not_compared(folder: Path, tiny_model: Path, tmp_path: Path):
+    write_config(folder, '{"model_type": "qwen3_vl"}')
+    video = tmp_path / "clip.mp4"
+    video.touch()
+    with pytest.raises(ConfigError, match=r"compare=.* is of the family qwen3_vl and model\.path=.* of qwen2_5_vl"):
+        check_command_line(
+            "attribute", [f"model.path={tiny_model}", f"compare={folder}", f"media={video}", "question=what ?"]
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "repository"),
+    [
+        ("Qwen2-VL-2B-Instruct", "Qwen/Qwen2-VL-2B-Instruct"),
+        ("Qwen2.5-VL-7B-COT-SFT", "Video-R1/Qwen2.5-VL-7B-COT-SFT"),
+        ("Qwen3-VL-30B-A3B-Thinking", "Qwen/Qwen3-VL-30B-A3B-Thinking"),
+    ],
+)
+def test_a_published_folder_that_is_missing_is_named_with_its_repository(tmp_path: Path, name: str, repository: str):
+    with pytest.raises(MissingModel, match=f"hf download {repository} --local-dir {tmp_path / name}"):
+        require_model(tmp_path / name, "model.path")
+
+
+def test_any_other_folder_that_is_missing_is_told_the_families(tmp_path: Path):
+    with pytest.raises(MissingModel, match=f"a folder of one of the families {FAMILIES}"):
+        require_model(tmp_path / "mine", "model.path")
