@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from ktr.config.command_line import CONF, launch
 from ktr.config.free_text import literal
 
-OWN = ("media", "question", "options", "rows", "media_root")
+OWN = ("media", "question", "options", "rows", "media_root", "format")
 TEXTS = ("media", "question", "rows", "media_root", "completion", "compare", "output")
 
 

@@ -128,6 +128,12 @@ class MalformedRow(RowError):
     """A row that is not an object, or lacks its problem or its media path."""
 
 
+class FormatFault(RowError):
+    """A row that the function of a user's own format failed at, or gave no fields for."""
+
+    remedy = "correct the row, or the function of format"
+
+
 class MissingAnswer(RowError):
     """A row without a solution, or with an empty one."""
 

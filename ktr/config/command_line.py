@@ -27,7 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from ktr.config.endings import WRONG, Stopped, ending_of, stopped_by_signals
-from ktr.config.keys import check_nodes, check_override, nearest
+from ktr.config.keys import check_nodes, check_override, nearest, target_signature
 from ktr.config.model_folder import family_of, require_model
 from ktr.config.own_input import check_own_input
 from ktr.config.refused import check_options
@@ -57,7 +57,7 @@ def launch(
 ) -> None:
     """Check the command line, then run Hydra's ``task``. Errors of our own are one sentence and an exit code.
 
-    Exit code 2: the command line is wrong and nothing was done, or a disk is full or closed. Exit code 1: a run failed.
+    Exit code 2: what is given cannot be used, or a disk is full or closed. Exit code 1: a run failed.
     Above 128: a signal ended it. Where the command line is that of a sweep, the task runs in the context that ``sweep``
     makes of its jobs, if one is given.
     """
@@ -180,7 +180,7 @@ def _folder_name(name: Any) -> str:
 def require_paths(config: DictConfig) -> None:
     """Raise MissingModel or MissingData where a policy's folder lacks a file, or a dataset's file is not there.
 
-    And ConfigError where the policy is of a family that ktr does not have.
+    And ConfigError where the policy is of a family that ktr does not have, or a function that reads rows is not there.
     """
     folder = Path(config.model.path)
     require_model(folder, "model.path")
@@ -193,7 +193,7 @@ def require_paths(config: DictConfig) -> None:
                 f"compare={config.compare} is of the family {other} and model.path={folder} of {family}: one prompt "
                 "cannot be read by both; compare policies of one family"
             )
-    _require_data(_plain(config.data, resolve=True), "data")
+    _require_data(config.data, "data")
 
 
 def require_extras(config: DictConfig) -> None:
@@ -203,14 +203,17 @@ def require_extras(config: DictConfig) -> None:
 
 
 def _require_data(node: Any, at: str) -> None:
-    if not isinstance(node, Mapping):
+    if not isinstance(node, DictConfig):
         return
     if node.get("_target_") == "ktr.data.dataset.QuestionDataset":
         for key in ("annotations", "media_root"):
             if not Path(node[key]).exists():
                 raise MissingData(f"{at}.{key}={node[key]} does not exist. {node.get('how_to_get', '')}".rstrip())
-    for key, child in node.items():
-        _require_data(child, f"{at}.{key}")
+    if "_target_" in node and isinstance(name := node.get("format"), str):
+        target_signature(f"{at}.format", name)
+    for key in map(str, node):
+        if not OmegaConf.is_interpolation(node, key):  # what stands elsewhere is named there
+            _require_data(node[key], f"{at}.{key}")
 
 
 def _jobs(config_name: str, overrides: list[str], multirun: bool) -> tuple[list[list[str]], bool]:

@@ -98,14 +98,17 @@ def nearest(word: str, words: Iterable[str]) -> str | None:
 def _signature(node: Mapping[str, Any], at: str) -> Signature | None:
     """Signature of a node's target; None for a plain mapping and for a target without source."""
     target = node.get("_target_", MAPPINGS.get(at))
-    if target is None:
-        return None
+    return None if target is None else target_signature(f"{at}._target_", target)
+
+
+def target_signature(key: str, target: str) -> Signature | None:
+    """Signature of what a key names. Raises ConfigError, with the nearest name, where that is not there."""
     try:
         return signature_of(target)
     except LookupError as error:
         close = nearest(target.rpartition(".")[2], names_in(target))
         hint = f"; did you mean {target.rpartition('.')[0]}.{close}?" if close else ""
-        raise ConfigError(f"{at}._target_={target}: {error}{hint}") from error
+        raise ConfigError(f"{key}={target}: {error}{hint}") from error
 
 
 def _is_unknown(key: str, signature: Signature) -> bool:

@@ -23,6 +23,8 @@ def check_own_input(config: Mapping[str, Any]) -> None:
         raise InputError(f'media={_text(media)} has no question: give question="…" as well')
     if config["media_root"] and not rows:
         raise InputError("media_root is the folder of the videos of rows=…: give rows, or leave it out")
+    if config["format"] and not rows:
+        raise InputError("format is how rows=… are read: give rows, or leave it out")
     for path in _paths(media):
         _check_file(path, "media", "a video or a picture")
     if rows is not None:

@@ -106,6 +106,7 @@ class Attribute(Program):
     options: list[str] | None = None
     rows: str | None = None
     media_root: str | None = None
+    format: Any = None
     completion: str | None = None
     compare: str | None = None
     output: str | None = MISSING

@@ -82,7 +82,8 @@ def names_in(target: str) -> list[str]:
     """Public classes and functions of the module that should hold ``target``, to suggest the right one."""
     module = _module(target.rpartition(".")[0])
     members = module.members.values() if module else ()
-    return [member.name for member in members if not member.is_alias and (member.is_class or member.is_function)]
+    found = [member.name for member in members if not member.is_alias and (member.is_class or member.is_function)]
+    return [name for name in found if not name.startswith("_")]
 
 
 @cache

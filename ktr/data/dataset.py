@@ -1,39 +1,49 @@
-"""Questions from annotation files in the Video-R1 format.
+"""Questions from annotation files in the Video-R1 format, or in another that a function reads.
 
 A row that cannot become a question is skipped under a typed kind, and the skip is kept in ``QuestionDataset.skips``
 with the row's index and id. A file that gives no question at all is an error.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch.utils.data import Dataset
 
 from ktr import errors
 from ktr.data.media_file import MediaRoot
 from ktr.data.row_file import BrokenLine, read_rows
+from ktr.data.row_format import RowFormat
 from ktr.data.rows import question_from_row, row_id
 from ktr.data.skips import Skip
 from ktr.types import VideoQuestion
 
 
 class QuestionDataset(Dataset[VideoQuestion]):
-    """The usable rows of a Video-R1 file (a JSON list, or JSON lines), in file order.
+    """The usable rows of a file (a JSON list, or JSON lines), in file order.
 
     Args:
         annotations: the file of rows.
         media_root: the folder that the rows' paths are relative to and must stay in, symbolic links resolved.
         limit: reads rows until so many are usable; all if None.
         how_to_get: one sentence on where the data comes from, for the error of who lacks it.
+        format: a function from a row to the fields of one in the Video-R1 format, or its dotted name; none if they are.
 
     Ids are those of records and of random numbers: a row whose id an earlier one has gets its place behind it, as in
     ``17#203``, for files that were put together count anew. Raises ``MissingData`` where the file or the folder is
-    missing, the file is not JSON, or no row is usable.
+    missing, the file is not JSON, or no row is usable, and ``ConfigError`` where ``format`` is no such function.
     """
 
     def __init__(
-        self, annotations: Path | str, media_root: Path | str, limit: int | None = None, how_to_get: str = ""
+        self,
+        annotations: Path | str,
+        media_root: Path | str,
+        limit: int | None = None,
+        how_to_get: str = "",
+        format: Callable[[Any], Mapping[str, Any]] | str | None = None,
     ) -> None:
+        read = question_from_row if format is None else RowFormat(format).question
         self.annotations, self.media_root = Path(annotations), Path(media_root)
         for path in (self.annotations, self.media_root):
             if not path.exists():
@@ -47,7 +57,7 @@ class QuestionDataset(Dataset[VideoQuestion]):
             try:
                 if isinstance(row, BrokenLine):
                     raise errors.MalformedRow(self.annotations, index, row.reason)
-                question = question_from_row(row, self.annotations, index, root)
+                question = read(row, self.annotations, index, root)
                 if question.id in ids:
                     question = replace(question, id=f"{question.id}#{index}")
                 ids.add(question.id)

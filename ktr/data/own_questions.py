@@ -1,8 +1,9 @@
 """A user's own videos or pictures with one question about each of them or several together, or a file of rows."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ktr.data.dataset import QuestionDataset
 from ktr.data.image import is_picture
@@ -24,6 +25,7 @@ class OwnQuestions(QuestionDataset):
         rows: a file as ``QuestionDataset`` reads it, in place of media and question.
         media_root: the folder that the rows' paths are relative to; that of the file if None.
         limit: reads rows until so many are usable.
+        format: reads the rows, as in ``QuestionDataset``.
 
     Raises ``InputError`` where a file isn't there, a text can't be asked or has other markers than there are media, or
     the options don't fit.
@@ -37,10 +39,13 @@ class OwnQuestions(QuestionDataset):
         rows: str | None = None,
         media_root: str | None = None,
         limit: int | None = None,
+        format: Callable[[Any], Mapping[str, Any]] | str | None = None,
     ) -> None:
         if rows is not None:
             try:
-                super().__init__(Path(rows).expanduser(), media_root or Path(rows).expanduser().parent, limit)
+                super().__init__(
+                    Path(rows).expanduser(), media_root or Path(rows).expanduser().parent, limit, format=format
+                )
             except MissingData as error:
                 raise InputError(str(error)) from error
             return

@@ -190,6 +190,24 @@ def test_missing_data_is_named_with_the_way_to_get_it(tmp_path: Path, tiny_model
         require_paths(config)
 
 
+@pytest.mark.parametrize("program", ["train", "evaluate"])
+@pytest.mark.parametrize("part", ["train", "validation"])
+def test_a_function_that_reads_rows_is_looked_for_before_any_work(
+    program: str, part: str, tiny_model: Path, rows: Path
+):
+    if (program, part) == ("evaluate", "train"):
+        return  # there it is that of the held-out rows
+    given = ["data=video_r1", "encoder=paper", "video=paper", f"model.path={tiny_model}", "name=n"]
+    for of in ("train", "validation") if program == "train" else ("validation",):
+        given += [f"data.{of}.annotations={rows}/rows.json", f"data.{of}.media_root={rows}"]
+    (job,) = check_command_line(program, [*given, f"data.{part}.format=ktr.data.rows.with_numbers_written"])
+    data = instantiate(job.data, encode=len)
+    assert len(getattr(data, part)) == 4
+    slip = "ktr.data.rows.with_nmbers_written"
+    with pytest.raises(ConfigError, match=rf"data\.{part}\.format={re.escape(slip)}: .*did you mean .*_numbers_wr"):
+        check_command_line(program, [*given, f"data.{part}.format={slip}"])
+
+
 def test_the_jobs_of_a_sweep_are_in_the_order_of_hydra_s_own_sweeper():
     jobs = check_command_line("train", ["-m", "--cfg", "job", "seed=0,1", "selection.ratio=0.5,0.3", "seed=range(2,4)"])
     assert [(job.seed, job.selection.ratio) for job in jobs] == [(2, 0.5), (2, 0.3), (3, 0.5), (3, 0.3)]

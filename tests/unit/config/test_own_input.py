@@ -45,6 +45,7 @@ def test_lists_of_videos_null_and_other_keys_are_left_to_hydra():
         ({"media": ["clip.mp4", "none.mp4"], "question": "why"}, r"media=none\.mp4: there is no such file"),
         ({"rows": "none.json"}, r"rows=none\.json: there is no such file"),
         ({"media": "clip.mp4", "question": "why", "media_root": "."}, "media_root is the folder of the videos of rows"),
+        ({"media": "clip.mp4", "question": "why", "format": "mine.rows.question"}, "format is how rows=… are read"),
         ({"media": "clip.mp4", "question": "why", "completion": " \n"}, "completion is empty"),
         ({"output": "page.pdf"}, r"output=page\.pdf: the page is an \.html file"),
         ({"output": "clip.mp4/page.html"}, r"nothing can be written in .*clip\.mp4; give another path"),
@@ -53,7 +54,7 @@ def test_lists_of_videos_null_and_other_keys_are_left_to_hydra():
 def test_a_gap_or_a_wrong_value_is_named(given: dict, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     Path("clip.mp4").touch()
-    asked = {key: None for key in ("media", "rows", "question", "options", "media_root", "completion")}
+    asked = {key: None for key in ("media", "rows", "question", "options", "media_root", "completion", "format")}
     check_own_input(asked | {"output": "page.html"} | ({} if "media" in given else {"rows": None}))
     with pytest.raises(InputError, match=said):
         check_own_input(asked | {"output": "page.html"} | given)

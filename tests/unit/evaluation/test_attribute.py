@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -55,6 +56,19 @@ def attribute(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def records_of(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def fields(row: Any) -> dict[str, Any]:
+    return row | {"problem": row["ask"]}
+
+
+def test_rows_in_a_format_of_the_user_s_own(attribute, folder: Path):
+    row = {"ask": "what ?", "problem_type": "free-form", "solution": "red", "path": "clip.mp4"}
+    (folder / "asked.json").write_text(json.dumps([row, {"path": "clip.mp4"}]))
+    records, _ = attribute("rows=asked.json", f"format={__name__}.fields")
+    assert {record["problem"] for record in records_of(records)} == {"what ?"}
+    (skip,) = records_of(records.parent / "skips.jsonl")
+    assert skip["kind"] == "FormatFault" and f"{__name__}.fields raised KeyError" in skip["reason"]
 
 
 def test_a_clip_and_a_question_give_a_page_and_records(attribute):
