@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
-from ktr.errors import ConfigError, InputError, KtrError, MissingModel, StorageError
+from ktr.errors import ConfigError, KtrError, MissingModel, StorageError
 
 WRONG, FAILED = 2, 1  # exit codes: what is given can't be used, a command line or a disk; the run itself failed
 _ELSEWHERE = "choose a folder that can be written"
@@ -75,9 +75,8 @@ def ending_of(error: BaseException, job: DictConfig | None) -> tuple[int, str] |
     told = _own(error, job) or _storage_error(error, job)
     if told is None:
         return None
-    return WRONG if isinstance(
-        told, InputError | StorageError | MissingModel
-    ) else FAILED, f"{type(told).__name__}: {told}"
+    code = WRONG if isinstance(told, ConfigError | StorageError | MissingModel) else FAILED
+    return code, f"{type(told).__name__}: {told}"
 
 
 def _own(error: BaseException, job: DictConfig | None) -> KtrError | None:
@@ -99,7 +98,24 @@ def _own(error: BaseException, job: DictConfig | None) -> KtrError | None:
         return MissingModel(f"model.path{path}: cannot be loaded ({what}); put its files there again")
     if _is_of_lightning(cause):
         return _own(cause, job)
-    return ConfigError(f"{key}: {_first_line(cause)}") if isinstance(cause, ValueError) else None
+    if isinstance(cause, ImportError):  # a target that is not there, or whose module fails
+        return ConfigError(f"{key}: {_first_line(_root(cause))}; correct its _target_, or that module")
+    is_refused_call = isinstance(cause, TypeError) and _raised_by_hydra(cause)  # what it is called with does not fit
+    return ConfigError(f"{key}: {_first_line(cause)}") if isinstance(cause, ValueError) or is_refused_call else None
+
+
+def _root(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _raised_by_hydra(error: BaseException) -> bool:
+    """Whether the call itself failed, arguments or an abstract class, and not a line of what was called."""
+    innermost = error.__traceback__
+    while innermost is not None and innermost.tb_next is not None:
+        innermost = innermost.tb_next
+    return innermost is not None and innermost.tb_frame.f_globals.get("__name__", "").startswith("hydra.")
 
 
 def _is_of_lightning(error: BaseException) -> bool:

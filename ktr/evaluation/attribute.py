@@ -25,6 +25,7 @@ from ktr.data.datamodule import QuestionDataModule
 from ktr.errors import InputError, MediaError, MissingData, PromptTooLong
 from ktr.evaluation.attribution import attribution_records
 from ktr.evaluation.given import GivenCompletion
+from ktr.evaluation.parts import check_parts, reward_parts, weighting_parts
 from ktr.policy.family import Policy
 from ktr.record.json_file import write_object
 from ktr.record.run_record import start_run
@@ -58,6 +59,8 @@ def run_attribution(config: DictConfig) -> list[Path]:
     engine = instantiate(config.rollout, policy=next(iter(policies.values())))
     parts = ("scorer", "weighting", "sampling", "reward", "advantage")
     scorer, weighting, sampling, reward, advantage = (instantiate(config[part]) for part in parts)
+    checked = reward_parts(reward) | {"advantage": advantage} | weighting_parts(weighting)
+    check_parts(checked, data.validation.questions[0])
     label = instantiate(config.label)
     records: dict[str, list[Record]] = {title: [] for title in titles}
     cases: list[Case] = []

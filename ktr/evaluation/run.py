@@ -11,6 +11,7 @@ from ktr.console.progress_line import ProgressLine
 from ktr.console.quiet import quiet_libraries
 from ktr.data.datamodule import QuestionDataModule
 from ktr.evaluation.accuracy import AccuracyMeter, verdict
+from ktr.evaluation.parts import check_parts, reward_parts
 from ktr.policy.family import Policy
 from ktr.record.json_file import write_object
 from ktr.record.run_record import start_run
@@ -24,6 +25,7 @@ def run_evaluation(config: DictConfig) -> Path:
     """
     run_dir, policy, engine, data = _prepare(config)
     reward = instantiate(config.reward)
+    check_parts(reward_parts(reward), data.validation.questions[0])
     meters = {name: AccuracyMeter(instantiate(sampling)) for name, sampling in config.answers.items()}
     with closing(engine), ProgressLine("evaluate", total=len(data.validation)) as progress:
         for batch in data.val_dataloader():

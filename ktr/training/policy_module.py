@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from ktr.errors import ConfigError
 from ktr.evaluation.accuracy import AccuracyMeter, verdict
+from ktr.evaluation.parts import reward_parts
 from ktr.policy.family import Policy
 from ktr.ranks import sum_gradients_over_ranks
 from ktr.record.log_once import log_once
@@ -62,6 +63,10 @@ class PolicyModule(LightningModule):
 
     def admit(self, prompt: PromptInputs) -> None:
         """Raises a ``RowError`` where a step could not learn from a prompt as it should. A method may have reasons."""
+
+    def parts(self) -> dict[str, Any]:
+        """What the run is composed of, by the keys of its config, of the kinds that ``evaluation.parts`` knows."""
+        return reward_parts(self.reward)
 
     @property
     def updates_per_batch(self) -> int:

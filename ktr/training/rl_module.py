@@ -22,6 +22,7 @@ from ktr.algorithm.scored_group import ScoredGroup
 from ktr.algorithm.weighting import TokenWeighting
 from ktr.data.loaders import TrainLoader
 from ktr.errors import ConfigError
+from ktr.evaluation.parts import weighting_parts
 from ktr.policy.family import Policy
 from ktr.record.step_output import StepOutput
 from ktr.rewards.composite import CompositeReward
@@ -127,6 +128,12 @@ class VideoRLModule(PolicyModule):
         self.log_dict(metrics | {"step": float(self.global_step)})
         self.log_dict(rollout_metrics(experiences), sync_dist=True)
         return {"loss": metrics["loss/total"], "output": StepOutput(experiences, to_learn, clock.seconds)}
+
+    def parts(self) -> dict[str, Any]:
+        loss, weighting = self.learner.loss, self.learner.weighting
+        of_tokens = weighting_parts(weighting) | {"loss": loss, "loss.ratio": getattr(loss, "ratio", None)}
+        of_groups = {"advantage": self.advantage, "rollout.correction": self.learner.correction}
+        return super().parts() | of_groups | of_tokens
 
     def judge(self, group: RolloutGroup) -> Experience:
         """The group with its rewards and advantages."""

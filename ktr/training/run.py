@@ -18,6 +18,7 @@ from ktr.analysis.report import write_report
 from ktr.config.resumption import checkpoint_folder, checkpoints, resumed_checkpoint, step_of
 from ktr.console.quiet import quiet_libraries
 from ktr.errors import ConfigError, MissingData
+from ktr.evaluation.parts import check_parts
 from ktr.policy.family import Policy
 from ktr.record.curves import finishing
 from ktr.record.json_file import read_object, write_object
@@ -49,6 +50,7 @@ def run_training(config: DictConfig, changed: Mapping[str, tuple[Any, Any]] | No
     policy = load_policy(config, resumed_from)
     module = build_module(config, policy)
     datamodule = instantiate(config.data, encode=encoder.encode, check=module.reward.check, admit=module.admit)
+    check_parts(module.parts(), datamodule.train.questions[0])
     trainer = build_trainer(config)
     if trainer.is_global_zero:
         resumed_at = None if resumed_from is None else step_of(resumed_from)

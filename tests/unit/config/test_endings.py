@@ -76,7 +76,7 @@ def test_a_model_that_lacks_a_file_or_has_a_torn_one_is_named(cause: Exception, 
 def test_what_lightning_refuses_is_one_sentence(wrapped: bool):
     error = type("MisconfigurationException", (Exception,), {})("No supported gpu backend found!")
     code, said = ending_of(instantiating(error, "trainer") if wrapped else error, JOB) or (0, "")
-    assert code == 1 and said.startswith("ConfigError: trainer: No supported gpu backend found!; change trainer.*")
+    assert code == 2 and said.startswith("ConfigError: trainer: No supported gpu backend found!; change trainer.*")
 
 
 def test_faults_of_the_program_keep_their_traceback_and_our_own_errors_their_words():

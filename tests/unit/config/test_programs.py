@@ -112,7 +112,7 @@ def test_a_value_that_a_part_refuses_is_one_line_with_its_key(tmp_path: Path):
     command = [sys.executable, "-c", REFUSING, "selection.ratio=0"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=outside_environment(), timeout=120)
     said = "ktr.attribute: ConfigError: selection: ratio=0: the selected share of the tokens lies in (0, 1]"
-    assert done.returncode == 1 and done.stderr.splitlines()[-1] == said and "Traceback" not in done.stderr
+    assert done.returncode == 2 and done.stderr.splitlines()[-1] == said and "Traceback" not in done.stderr
 
 
 JOB = """
