@@ -1,14 +1,19 @@
 """Counterfactual views of a prompt: what the policy is shown when its own completion is scored again.
 
 A view is a pure description, hashable, so that signals that ask for the same view share one pass. Turning a view into
-embeddings and positions is the scorer's work. Video-KTR (arXiv 2601.19686), section on token attribution: the visual
-signal compares with a view without the video, the temporal one with a view whose frames are out of order.
+embeddings and positions is the scorer's work; a view that only changes visual rows says itself how (``View.rows``).
+Video-KTR (arXiv 2601.19686), section on token attribution: the visual signal compares with a view without the video,
+the temporal one with a view whose frames are out of order.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from ktr.types import Medium
 
@@ -27,6 +32,13 @@ class View:
     def changes(self, media: Sequence[Medium]) -> list[bool]:
         """Which media of a prompt are seen otherwise; a prompt without such a medium does not need the view."""
         return [True] * len(media)
+
+    def rows(self, rows_NF: Float[Tensor, "N F"], medium: Medium, generator: torch.Generator) -> Float[Tensor, "N F"]:
+        """What becomes of the rows of one medium that changes: as many, by temporal patch and then by place in it.
+
+        They are the tower's features, on the policy's device; ``generator``, on the CPU, is that of the question.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no rows(rows_NF, medium, generator)")
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ def run_attribution(config: DictConfig) -> list[Path]:
     _check_vocabularies(encoder.tokenizer, list(titles.values())[1:])
     run_dir = Path(config.paths.run_dir)
     start_run(run_dir, config, config.seed)
+    data.setup("validate")  # as Lightning does in training: rows that are no questions are counted as skips too
     device = "cuda" if torch.cuda.is_available() else "cpu"
     policies: dict[str, Policy] = {
         title: instantiate(config.model, path=str(path)).eval().to(device) for title, path in titles.items()

@@ -26,7 +26,7 @@ from ktr.config.keys import nearest
 from ktr.errors import ConfigError, KtrError, RowError
 from ktr.evaluation.made_up_group import MadeUpGroup
 from ktr.rewards.composite import CheckingReward, CompositeReward, Reward
-from ktr.types import RolloutGroup, TokenWeights, VideoQuestion
+from ktr.types import Medium, RolloutGroup, TokenWeights, VideoQuestion
 
 KINDS: dict[str, type] = {
     "advantage": Advantage, "reward.rewards": Reward, "weighting": TokenWeighting, "attribution.signals": Signal,
@@ -161,7 +161,19 @@ def _views(told: str, part: Any, group: RolloutGroup) -> tuple[View, ...]:
     views = tuple(part.required_views(group.prompt.media))
     for view in views:
         _check_is(f"{told}.required_views", view, View)
+        if not _of_ktr(view):
+            for medium, changed in zip(group.prompt.media, view.changes(group.prompt.media), strict=True):
+                if changed:
+                    _check_rows(f"{told}: {_name(view)}.rows", view, medium)
     return views
+
+
+def _check_rows(told: str, view: View, medium: Medium) -> None:
+    rows_NF = torch.ones(2 * medium.grid_thw[0], 4)
+    changed = view.rows(rows_NF.clone(), medium, torch.Generator().manual_seed(0))
+    if not isinstance(changed, Tensor) or changed.shape != rows_NF.shape or not changed.isfinite().all():
+        given = tuple(changed.shape) if isinstance(changed, Tensor) else f"a {type(changed).__name__}"
+        raise ConfigError(f"{told} must give finite rows of the shape that it got, {tuple(rows_NF.shape)}, not {given}")
 
 
 def _check_is(told: str, result: Any, kind: type) -> None:

@@ -81,7 +81,13 @@ def apply_view(
             shuffled = shuffled_prompt(prompt, view, policy.temporal_patch_size, seed)
             features_NF = _seen_anew(policy, prompt, features, changes, prompt.by_medium(shuffled.pixels_NC))
         case _:
-            raise TypeError(f"no rule to apply the view {view!r}")
+            generator = order_generator(seed, 0)
+            features_NF = torch.cat(
+                [
+                    view.rows(rows_NF, medium, generator) if changed else rows_NF
+                    for rows_NF, medium, changed in zip(features, prompt.media, changes, strict=True)
+                ]
+            )
     return PromptView(ids, positions, features_NF, next_position)
 
 

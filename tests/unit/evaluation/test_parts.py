@@ -19,14 +19,14 @@ from ktr.attribution.group_scores import GroupScores
 from ktr.attribution.selection import TopRatio
 from ktr.attribution.signals import EntropySignal, RandomSignal, Signal, TemporalSignal, VisualSignal
 from ktr.attribution.soft_ranks import SoftRanks
-from ktr.attribution.views import ShuffledFrames
+from ktr.attribution.views import ShuffledFrames, View
 from ktr.errors import ConfigError, MissingAnswer
 from ktr.evaluation.made_up_group import MadeUpGroup
 from ktr.evaluation.parts import check_parts, check_result, reward_parts, weighting_parts
 from ktr.rewards.accuracy import Accuracy
 from ktr.rewards.composite import CompositeReward, ContrastRollouts
 from ktr.rewards.format import Format
-from ktr.types import MediaFile, RolloutGroup, TokenWeights, VideoQuestion
+from ktr.types import MediaFile, Medium, RolloutGroup, TokenWeights, VideoQuestion
 
 QUESTION = VideoQuestion("q", "what color ?", "free-form", "red", (MediaFile(Path("a.mp4")),))
 SHIPPED = [
@@ -89,6 +89,26 @@ class Looking(Mine):
         return ("masked",)
 
 
+class Silent(View):
+    """It says nothing."""
+
+
+class Wrong(View):
+    def rows(self, rows_NF: Tensor, medium: Medium, generator: torch.Generator) -> Tensor:
+        return rows_NF[1:]
+
+
+class Unhashable(View):
+    __hash__ = None  # pyright: ignore
+
+    def rows(self, rows_NF: Tensor, medium: Medium, generator: torch.Generator) -> Tensor:
+        return rows_NF
+
+
+def looking(view: View) -> Signal:
+    return type("Mine", (Mine,), {"views": (view,)})()
+
+
 def weighting(give: Any) -> Any:
     return type(
         "Weighting", (Uniform,), {"__call__": lambda self, group: give(Uniform.__call__(self, group).weights_GT)}
@@ -133,6 +153,9 @@ def reward(give: Any) -> Any:
         ("advantage", lambda rewards_G: rewards_G.mean(), r"advantage: .*shape \(2,\) .*gives one of shape \(\)"),
         ("advantage", lambda rewards_G, std: rewards_G, r"does not take \(rewards_G\)"),
         ("attribution.signals.m", Looking(), r"signals\.m: .*Looking\.required_views must give a ktr\.attribution\.views\.View, and gives a str"),
+        ("attribution.signals.m", looking(Silent()), r"\(NotImplementedError: Silent has no rows\(rows_NF, medium, generator\)\)"),
+        ("attribution.signals.m", looking(Wrong()), r"Wrong\.rows must give finite rows of the shape that it got, \(4, 4\), not \(3, 4\)"),
+        ("attribution.signals.m", looking(Unhashable()), r"TypeError: unhashable type: 'Unhashable'"),
         ("weighting", weighting(lambda w: w), r"weighting: .* must give a ktr\.types\.TokenWeights, and gives a Tensor"),
         ("weighting", weighting(lambda w: weights(w, weights_GT=w[0])), r"weighting: .*gives one of shape \(3,\)"),
         ("weighting", weighting(lambda w: weights(w, selections={"s": w[:1] > 0})), r"weighting: .*gives one of shape \(1, 3\)"),

@@ -1,10 +1,15 @@
 """What each view shows: what it changes changes, and nothing else does."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
 import pytest
 import torch
+from torch import Tensor
 
-from ktr.attribution.views import Factual, MaskedVideo, ShuffledFrames
+from ktr.attribution.views import Factual, MaskedVideo, ShuffledFrames, View
 from ktr.scoring.views import apply_view
+from ktr.types import Medium
 from tests.tiny_policy import GRID, NUM_VISUAL, random_prompt
 
 
@@ -116,3 +121,33 @@ def test_draws_of_a_shuffle_differ_and_seeds_repeat_it(seen):
     first = see(ShuffledFrames(draw=0), seed=1).features_NF
     assert torch.equal(first, see(ShuffledFrames(draw=0), seed=1).features_NF)
     assert not torch.equal(first, see(ShuffledFrames(draw=1), seed=1).features_NF)
+
+
+@dataclass(frozen=True)
+class Faded(View):
+    """A view of a user's own: the rows of a share of each video, drawn at random, at half of their size."""
+
+    name = "faded"
+    share: float = 0.5
+
+    def changes(self, media: Sequence[Medium]) -> list[bool]:
+        return [medium.kind == "video" for medium in media]
+
+    def rows(self, rows_NF: Tensor, medium: Medium, generator: torch.Generator) -> Tensor:
+        faded_N = torch.rand(len(rows_NF), generator=generator) < self.share
+        return torch.where(faded_N.to(rows_NF.device)[:, None], rows_NF / 2, rows_NF)
+
+
+def test_a_view_says_itself_what_becomes_of_the_visual_rows(policy, seen):
+    prompt, features, see = seen
+    view = see(Faded())
+    half = (view.features_NF * 2 == features).all(dim=1)
+    assert 0 < half.sum() < NUM_VISUAL and torch.equal(view.features_NF[~half], features[~half])
+    assert torch.equal(view.input_ids_P, prompt.input_ids_P) and torch.equal(view.positions_3P, prompt.positions_3P)
+    assert torch.equal(see(Faded()).features_NF, view.features_NF)
+    assert not torch.equal(see(Faded(), seed=1).features_NF, view.features_NF)
+    assert torch.equal(see(Faded(share=1)).features_NF, features / 2)
+    pictures = replace(prompt, media=tuple(replace(medium, kind="image") for medium in prompt.media))
+    assert torch.equal(apply_view(Faded(), policy, pictures, features, 0).features_NF, features)
+    with pytest.raises(NotImplementedError, match=r"View has no rows\(rows_NF, medium, generator\)"):
+        see(View())
