@@ -166,6 +166,10 @@ def compose(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
     chosen = [*_chosen(parsed), *((str(group).partition("@")[0], str(choice)) for group, choice in choices.items())]
     check_nodes(_plain(config), resolved, partial(files.origin, chosen=chosen))
     check_options(resolved)
+    for part in ("train", "validation"):
+        own = None if OmegaConf.is_interpolation(config.data, part) else resolved["data"].get(part)
+        if isinstance(own, Mapping) and isinstance(own.get("format"), str):
+            target_signature(f"data.{part}.format", own["format"])
     _check_signals(resolved, choices)
     return config
 
@@ -180,7 +184,7 @@ def _folder_name(name: Any) -> str:
 def require_paths(config: DictConfig) -> None:
     """Raise MissingModel or MissingData where a policy's folder lacks a file, or a dataset's file is not there.
 
-    And ConfigError where the policy is of a family that ktr does not have, or a function that reads rows is not there.
+    And ConfigError where the policy is of a family that ktr does not have.
     """
     folder = Path(config.model.path)
     require_model(folder, "model.path")
@@ -209,8 +213,6 @@ def _require_data(node: Any, at: str) -> None:
         for key in ("annotations", "media_root"):
             if not Path(node[key]).exists():
                 raise MissingData(f"{at}.{key}={node[key]} does not exist. {node.get('how_to_get', '')}".rstrip())
-    if "_target_" in node and isinstance(name := node.get("format"), str):
-        target_signature(f"{at}.format", name)
     for key in map(str, node):
         if not OmegaConf.is_interpolation(node, key):  # what stands elsewhere is named there
             _require_data(node[key], f"{at}.{key}")

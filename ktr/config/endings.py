@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra.errors import InstantiationException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ktr.errors import ConfigError, KtrError, MissingModel, StorageError
 
@@ -88,7 +88,7 @@ def _own(error: BaseException, job: DictConfig | None) -> KtrError | None:
     cause = error.__cause__
     if not isinstance(error, InstantiationException) or cause is None:
         return None
-    key = str(error).rpartition("full_key: ")[2]  # how Hydra hands on what a constructor raises
+    key = _written(str(error).rpartition("full_key: ")[2], job)  # how Hydra hands on what a constructor raises
     if isinstance(cause, KtrError):
         return cause
     torn = isinstance(cause, OSError | JSONDecodeError) or type(cause).__name__ in ("SafetensorError", "Exception")
@@ -102,6 +102,20 @@ def _own(error: BaseException, job: DictConfig | None) -> KtrError | None:
         return ConfigError(f"{key}: {_first_line(_root(cause))}; correct its _target_, or that module")
     is_refused_call = isinstance(cause, TypeError) and _raised_by_hydra(cause)  # what it is called with does not fit
     return ConfigError(f"{key}: {_first_line(cause)}") if isinstance(cause, ValueError) or is_refused_call else None
+
+
+def _written(key: str, job: DictConfig | None) -> str:
+    """The key where the config has it written out: ``algorithm.weighting`` may be ``${weighting}``."""
+    root = node = {} if job is None else OmegaConf.to_container(job, resolve=False)
+    place: list[str] = []
+    for part in key.split("."):
+        place.append(part)
+        node = node.get(part) if isinstance(node, dict) else None
+        if isinstance(node, str) and (found := re.fullmatch(r"\$\{([\w.]+)\}", node)):
+            place, node = found[1].split("."), root
+            for step in place:
+                node = node.get(step) if isinstance(node, dict) else None
+    return ".".join(place)
 
 
 def _root(error: BaseException) -> BaseException:

@@ -79,6 +79,21 @@ def test_what_lightning_refuses_is_one_sentence(wrapped: bool):
     assert code == 2 and said.startswith("ConfigError: trainer: No supported gpu backend found!; change trainer.*")
 
 
+def test_a_part_that_cannot_be_made_is_named_by_the_key_where_it_is_written():
+    job = OmegaConf.merge(JOB, {
+        "algorithm": {"weighting": "${weighting}", "loss": {"beta": 1}},
+        "weighting": {"signals": "${attribution.signals}"},
+        "attribution": {"signals": {"mine": {"_target_": "mine.Mine"}}},
+    })  # fmt: skip
+    error = instantiating(ValueError("no"), "algorithm.weighting.signals.mine")
+    assert ending_of(error, job) == (2, "ConfigError: attribution.signals.mine: no")
+    assert ending_of(instantiating(ValueError("no"), "algorithm.loss"), job) == (2, "ConfigError: algorithm.loss: no")
+    torn = instantiating(ImportError("Error loading"), "algorithm.loss")
+    torn.__cause__.__cause__ = ModuleNotFoundError("No module named 'nowhere'")  # pyright: ignore
+    said = "ConfigError: algorithm.loss: No module named 'nowhere'; correct its _target_, or that module"
+    assert ending_of(torn, job) == (2, said)
+
+
 def test_faults_of_the_program_keep_their_traceback_and_our_own_errors_their_words():
     assert ending_of(RuntimeError("a bug"), JOB) is None and ending_of(KeyError("a bug"), None) is None
     assert ending_of(instantiating(TypeError("a bug"), "reward"), JOB) is None
