@@ -91,5 +91,11 @@ class RandomTokens(KeyTokens):
         return TokenWeights(dealt_GT, {"random": dealt_GT > self.selection.floor}, {"random": chance_GT})
 
 
+def signal_views(weighting: TokenWeighting) -> dict[str, Sequence[View]]:
+    """The views of each signal that a weighting reads, by the signal's key; none where it reads no signals."""
+    signals = weighting.signals if isinstance(weighting, KeyTokens) else {}
+    return {f"attribution.signals.{name}": signal.views for name, signal in signals.items()}
+
+
 def _on(mask_GT: Bool[Tensor, "G T"], values_GT: Float[Tensor, "G T"]) -> Float[Tensor, "G T"]:
     return torch.where(mask_GT, values_GT, 0.0)

@@ -20,7 +20,7 @@ from ktr.types import Medium
 Masking = Literal["drop", "drop_compact", "zero", "blank_frames", "noise_frames"]
 Granularity = Literal["temporal_patch", "frame"]
 Order = Literal["random", "reverse", "segmental", "unrestricted"]
-WhichMedia = Literal["all", "videos", "images"] | tuple[int, ...]
+WhichMedia = Literal["all", "videos", "images"] | Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,8 @@ class ShuffledFrames(View):
             raise ValueError(
                 f"draw={self.draw} with order={self.order!r}: a reversal has draw 0 only, others draw >= 0"
             )
+        if self.media == "images":
+            raise ValueError("media='images': a picture has no order to change; give all, videos, or a list of places")
         object.__setattr__(self, "media", checked_media(self.media))
 
     def changes(self, media: Sequence[Medium]) -> list[bool]:
@@ -120,14 +122,14 @@ class ShuffledFrames(View):
 def checked_media(which: Any) -> WhichMedia:
     """Media by kind ("videos", "images"), by their places in the prompt from 0 on, or "all" of them.
 
-    A prompt that has none of them stays as it is. Raises ValueError on anything else.
+    A prompt that has none of them stays as it is. Places come back in order, each once. Raises ValueError on the rest.
     """
     if which in ("all", "videos", "images"):
         return which
     places = tuple(which) if isinstance(which, Sequence) and not isinstance(which, str) else ()
     if not places or not all(isinstance(place, int) and not isinstance(place, bool) and place >= 0 for place in places):
         raise ValueError(f"media={which!r}: give all, videos, images, or a list of places in the prompt, like [0, 2]")
-    return places
+    return tuple(sorted(set(places)))
 
 
 def _named(which: WhichMedia, media: Sequence[Medium]) -> list[bool]:

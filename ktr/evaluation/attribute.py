@@ -16,9 +16,11 @@ from lightning.pytorch import seed_everything
 from omegaconf import DictConfig, OmegaConf
 from transformers import AutoTokenizer
 
+from ktr.algorithm.weighting import signal_views
 from ktr.analysis.attribution_summary import attribution_summary
 from ktr.analysis.filmstrip import Strip
 from ktr.analysis.token_page import Case, selection_settings, write_pages
+from ktr.attribution.absent_media import refuse_absent_media
 from ktr.console.progress_line import ProgressLine
 from ktr.console.quiet import quiet_libraries
 from ktr.data.datamodule import QuestionDataModule
@@ -46,6 +48,8 @@ def run_attribution(config: DictConfig) -> list[Path]:
     encoder = instantiate(config.encoder)
     given = None if config.completion is None else GivenCompletion.of(config.completion, encoder.tokenizer)
     data = instantiate(config.data, encode=encoder.encode)
+    weighting = instantiate(config.weighting)
+    refuse_absent_media(signal_views(weighting), data.validation.questions)
     if config.media is not None:
         _encode_now(data, encoder, given)
     titles = _titles(Path(config.model.path), config.compare)
@@ -58,8 +62,8 @@ def run_attribution(config: DictConfig) -> list[Path]:
         title: instantiate(config.model, path=str(path)).eval().to(device) for title, path in titles.items()
     }
     engine = instantiate(config.rollout, policy=next(iter(policies.values())))
-    parts = ("scorer", "weighting", "sampling", "reward", "advantage")
-    scorer, weighting, sampling, reward, advantage = (instantiate(config[part]) for part in parts)
+    parts = ("scorer", "sampling", "reward", "advantage")
+    scorer, sampling, reward, advantage = (instantiate(config[part]) for part in parts)
     checked = reward_parts(reward) | {"advantage": advantage} | weighting_parts(weighting)
     check_parts(checked, data.validation.questions[0])
     label = instantiate(config.label)

@@ -3,7 +3,7 @@
 import inspect
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -14,9 +14,13 @@ from lightning.pytorch import LightningDataModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ProgressBar
 from omegaconf import DictConfig, OmegaConf
 
+from ktr.algorithm.weighting import signal_views
 from ktr.analysis.report import write_report
+from ktr.attribution.absent_media import refuse_absent_media
+from ktr.attribution.views import View
 from ktr.config.resumption import checkpoint_folder, checkpoints, resumed_checkpoint, step_of
 from ktr.console.quiet import quiet_libraries
+from ktr.data.datamodule import QuestionDataModule
 from ktr.errors import ConfigError, MissingData
 from ktr.evaluation.parts import check_parts
 from ktr.policy.family import Policy
@@ -28,6 +32,7 @@ from ktr.scoring.reference import Reference
 from ktr.training.checkpoint import TRAINER_STATE
 from ktr.training.policy_module import PolicyModule
 from ktr.training.replicated_strategy import ReplicatedStrategy
+from ktr.training.rl_module import VideoRLModule
 
 # Written when the held-out accuracy at the start is known, so that a resumed run need not measure it again.
 _START = "start.json"
@@ -51,6 +56,8 @@ def run_training(config: DictConfig, changed: Mapping[str, tuple[Any, Any]] | No
     module = build_module(config, policy)
     datamodule = instantiate(config.data, encode=encoder.encode, check=module.reward.check, admit=module.admit)
     check_parts(module.parts(), datamodule.train.questions[0])
+    if isinstance(datamodule, QuestionDataModule):
+        refuse_absent_media(_views(module), datamodule.train.questions)
     trainer = build_trainer(config)
     if trainer.is_global_zero:
         resumed_at = None if resumed_from is None else step_of(resumed_from)
@@ -100,6 +107,15 @@ def run_training(config: DictConfig, changed: Mapping[str, tuple[Any, Any]] | No
         write_object(run_dir / "summary.json", summary)
         write_report(run_dir)
     return run_dir
+
+
+def _views(module: PolicyModule) -> dict[str, Sequence[View]]:
+    """The views that the signals and the reward of a run compare with; none without rollouts."""
+    if not isinstance(module, VideoRLModule):
+        return {}
+    contrast = module.reward.contrast
+    of_signals = signal_views(module.learner.weighting)
+    return of_signals if contrast is None else of_signals | {"the reward's contrast": [contrast.view]}
 
 
 def _accuracy_at_start(

@@ -48,7 +48,10 @@ def twin(folder: Path) -> Qwen2_5_VLForConditionalGeneration:
     return Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, attn_implementation="sdpa")
 
 
-def group_of(lengths: Sequence[int], seed: int = 1, media: Sequence[Medium] = (Medium("video", (4, 4, 6), 1.0),)):
+CLIP = Medium("video", (4, 4, 6), 1.0)
+
+
+def group_of(lengths: Sequence[int], seed: int = 1, media: Sequence[Medium] = (CLIP,)):
     return random_group(lengths, media, (3 + seed, 7), V, patch=4, seed=seed)
 
 
@@ -205,6 +208,37 @@ def test_gradients_of_every_way_to_train(folder, twin, settings):
     trained = {name for name, parameter in policy.model.named_parameters() if parameter.requires_grad}
     expected = {name: g for name, g in gradients(reference, [theirs]).items() if name in trained}
     assert_equal_gradients(gradients(policy.model, [ours]), expected)
+
+
+MIXED = group_of([7, 2, 5], seed=6, media=[CLIP, Medium("image", (1, 6, 4)), Medium("video", (3, 4, 4), 0.5)])
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        *VIEWS,
+        MaskedVideo("drop", media=[1]),
+        MaskedVideo("zero", media=[0, 2]),
+        MaskedVideo("blank_frames", media="videos"),
+        MaskedVideo("drop", media="images"),
+        ShuffledFrames("temporal_patch", media=[2]),
+        ShuffledFrames("frame", media=[0]),
+    ],
+    ids=str,
+)
+def test_two_videos_and_a_picture_in_one_question(policy, twin, view):
+    (ours,), theirs = packed(policy, [MIXED], [view]), plain(policy, twin, MIXED, view)
+    assert_equal_scores(ours, theirs)
+    assert_equal_gradients(gradients(policy.model, [ours]), gradients(twin, [theirs]))
+
+
+def test_questions_of_other_media_in_one_row(policy, twin):
+    groups, views = [MIXED, RAGGED, MIXED], [MaskedVideo("drop", media=[0]), Factual(), ShuffledFrames()]
+    ours = packed(policy, groups, views)
+    theirs = [plain(policy, twin, g, v, seed=3 + i) for i, (g, v) in enumerate(zip(groups, views, strict=True))]
+    for a, b in zip(ours, theirs, strict=True):
+        assert_equal_scores(a, b)
+    assert_equal_gradients(gradients(policy.model, ours), gradients(twin, theirs))
 
 
 @torch.no_grad()

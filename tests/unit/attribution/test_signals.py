@@ -1,13 +1,17 @@
 """Laws of the views and the signals."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from ktr.attribution.absent_media import refuse_absent_media
 from ktr.attribution.distances import MEASURES, distances
 from ktr.attribution.group_scores import GroupScores
 from ktr.attribution.signals import EntropySignal, RandomSignal, TemporalSignal, VisualSignal
 from ktr.attribution.views import Factual, MaskedVideo, ShuffledFrames
-from ktr.types import Distributions, RolloutGroup, TokenScores
+from ktr.errors import ConfigError
+from ktr.types import Distributions, MediaFile, MediaKind, Medium, RolloutGroup, TokenScores, VideoQuestion
 from tests.linear_head import LinearHead
 from tests.tiny_policy import IMAGE, VIDEO, random_group
 
@@ -86,6 +90,49 @@ def test_an_image_has_no_temporal_views_and_scores_exactly_zero():
     assert torch.equal(
         TemporalSignal().scores(group(token_scores(0), {MaskedVideo(): token_scores(1)})), torch.zeros(3, 5)
     )
+
+
+def test_a_signal_of_named_media_asks_for_a_view_where_there_are_such():
+    short = Medium("video", (1, 4, 4), 1.0)
+    first, pictures = VisualSignal(media=[0]), VisualSignal(media="images")
+    assert first.required_views([VIDEO]) == (MaskedVideo(media=(0,)),)
+    assert pictures.required_views([VIDEO]) == () and pictures.required_views([VIDEO, IMAGE])
+    assert not pictures.scores(group(token_scores(0), {})).any()
+    temporal, second = TemporalSignal(), TemporalSignal(media=[1])
+    assert temporal.required_views([IMAGE, VIDEO]) == (ShuffledFrames(),)
+    assert temporal.required_views([IMAGE, short]) == () and TemporalSignal("frame").required_views([short])
+    assert second.required_views([VIDEO, IMAGE]) == () and second.required_views([IMAGE, VIDEO])
+
+
+@pytest.mark.parametrize("media", ["video", "", [], [-1], [True], ["0"], 0, None, {"a": 1}])
+def test_media_that_are_no_media_are_refused_with_what_there_is(media):
+    for build in (VisualSignal, TemporalSignal):
+        with pytest.raises(Exception, match="media"):
+            build(media=media)
+
+
+def test_pictures_have_no_order_to_change():
+    with pytest.raises(ValueError, match="a picture has no order"):
+        TemporalSignal(media="images")
+    assert MaskedVideo(media=[2, 0, 2]) == MaskedVideo(media=(0, 2))  # one pass for both
+
+
+def test_named_media_that_no_question_has_are_refused_and_that_some_have_are_not():
+    def question(*kinds: MediaKind) -> VideoQuestion:
+        return VideoQuestion("q", "?", "free-form", "a", tuple(MediaFile(Path("f"), kind) for kind in kinds))
+
+    one, mixed = [question("video"), question("video")], [question("video"), question("video", "image")]
+    for views, questions in [
+        (VisualSignal(media=[1]).views, one),
+        (VisualSignal(media="images").views, one),
+        (TemporalSignal(media=[1]).views, mixed),
+        (TemporalSignal(media="videos").views, [question("image")]),
+    ]:
+        with pytest.raises(ConfigError, match=r"^attribution\.signals\.mine: media=.* any of the \d questions"):
+            refuse_absent_media({"attribution.signals.mine": views}, questions)
+    for views in (VisualSignal(media=[1]).views, VisualSignal(media="images").views, EntropySignal().views):
+        refuse_absent_media({"attribution.signals.mine": views}, mixed)
+    refuse_absent_media({"attribution.signals.temporal": TemporalSignal().views}, [question("image")])
 
 
 def test_a_required_view_that_was_not_scored_is_an_error():

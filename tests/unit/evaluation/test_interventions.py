@@ -4,7 +4,7 @@ import torch
 
 from ktr.evaluation.interventions import BlackVideo, DirectAnswer, NoIntervention, ShuffledPatches
 from ktr.types import Completion, RolloutGroup
-from tests.tiny_policy import GRID, random_prompt
+from tests.tiny_policy import CLIP, GRID, IMAGE, VIDEO, random_prompt
 
 
 def test_a_black_video_is_what_the_processor_makes_of_black_frames(policy):
@@ -21,6 +21,20 @@ def test_shuffled_patches_keep_every_patch(policy):
     before, after = (p.pixels_NC.view(GRID[0], -1).sum(1).sort().values for p in (prompt, shuffled))
     assert torch.equal(before, after)
     assert not torch.equal(prompt.pixels_NC, shuffled.pixels_NC)
+
+
+def test_named_media_alone_are_black_or_shuffled(policy):
+    prompt = random_prompt(policy, 0, (VIDEO, IMAGE, CLIP))
+    before = prompt.by_medium(prompt.pixels_NC)
+    for change, changed in [
+        (BlackVideo(media=[1]), [1]),
+        (BlackVideo(media="videos"), [0, 2]),
+        (BlackVideo(), [0, 1, 2]),
+        (ShuffledPatches(), [0, 2]),
+        (ShuffledPatches(media=[2]), [2]),
+    ]:
+        after = prompt.by_medium(change.prompt(policy, prompt, 3).pixels_NC)
+        assert [i for i in range(3) if not torch.equal(before[i], after[i])] == changed
 
 
 def test_a_direct_answer_goes_on_from_the_prefix_and_is_judged_with_it(policy):

@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 
 from ktr.attribution.views import Factual, MaskedVideo, ShuffledFrames, View
+from ktr.policy.qwen2_5_vl.positions import mrope_positions
+from ktr.scoring.shuffled_prompt import shuffled_prompt
 from ktr.scoring.views import apply_view
+from ktr.shapes.tiny_model import TOKENS_PER_SECOND
 from ktr.types import Medium
-from tests.tiny_policy import GRID, NUM_VISUAL, random_prompt
+from tests.tiny_policy import CLIP, GRID, IMAGE, NUM_VISUAL, VIDEO, random_prompt
 
 
 @pytest.fixture
@@ -151,3 +154,73 @@ def test_a_view_says_itself_what_becomes_of_the_visual_rows(policy, seen):
     assert torch.equal(apply_view(Faded(), policy, pictures, features, 0).features_NF, features)
     with pytest.raises(NotImplementedError, match=r"View has no rows\(rows_NF, medium, generator\)"):
         see(View())
+
+
+MEDIA = (VIDEO, IMAGE, CLIP)
+EVERY_VIEW = [
+    *[MaskedVideo(masking) for masking in ("drop", "drop_compact", "zero", "blank_frames", "noise_frames")],
+    *[MaskedVideo(masking, fraction=0.5) for masking in ("drop", "drop_compact", "zero", "noise_frames")],
+    *[ShuffledFrames(granularity) for granularity in ("temporal_patch", "frame")],
+]
+
+
+@pytest.fixture(scope="module")
+def three(policy):
+    prompt = random_prompt(policy, 0, MEDIA)
+    with torch.no_grad():
+        (features,) = policy.encode_video([prompt])
+    return prompt, features
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("view", EVERY_VIEW, ids=str)
+@torch.no_grad()
+def test_a_view_of_one_medium_leaves_the_others_as_they_are(policy, three, view, place):
+    """To the bit: ids, features, and positions up to where the gap closes; the medium itself is seen otherwise."""
+    prompt, features = three
+    of_medium = torch.arange(len(MEDIA)).repeat_interleave(
+        torch.tensor([len(rows) for rows in prompt.by_medium(features)])
+    )
+    seen = apply_view(replace(view, media=[place]), policy, prompt, features, 3)
+    others = features[of_medium != place]
+    if isinstance(view, ShuffledFrames) and place == 1:  # a picture has no order
+        assert seen.features_NF is features
+        return
+    if view_drops := "drop" in getattr(view, "masking", ""):
+        num_kept = round((of_medium == place).sum().item() * (1 - view.fraction))
+        assert len(seen.features_NF) == len(others) + num_kept
+        assert all((seen.features_NF == row).all(1).any() for row in others)
+    else:
+        assert torch.equal(seen.features_NF[of_medium != place], others)
+        assert not torch.equal(seen.features_NF[of_medium == place], features[of_medium == place])
+    words = ~policy.is_visual(prompt.input_ids_P)
+    assert torch.equal(seen.input_ids_P[~policy.is_visual(seen.input_ids_P)], prompt.input_ids_P[words])
+    if not view_drops:
+        assert torch.equal(seen.positions_3P, prompt.positions_3P)
+
+
+@torch.no_grad()
+def test_frames_move_inside_each_video_and_never_across(policy, three):
+    prompt, features = three
+    shown = prompt.by_medium(apply_view(ShuffledFrames(), policy, prompt, features, 3).features_NF)
+    for before, after, medium in zip(prompt.by_medium(features), shown, MEDIA, strict=True):
+        assert torch.equal(before, after) == (medium.kind == "image")
+        assert torch.equal(before.sort(0).values, after.sort(0).values)
+    shuffled = shuffled_prompt(prompt, ShuffledFrames(), policy.temporal_patch_size, 3)
+    torch.testing.assert_close(torch.cat(shown), policy.encode_video([shuffled])[0], rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_gap_of_one_medium_closes_and_the_blocks_of_the_others_keep_their_shape(policy, three):
+    prompt, features = three
+    closed = apply_view(MaskedVideo("drop_compact", media=[0]), policy, prompt, features, 0)
+    visual_P = policy.is_visual(closed.input_ids_P)
+    expected = mrope_positions(visual_P, MEDIA[1:], 2, TOKENS_PER_SECOND)
+    assert torch.equal(closed.positions_3P, expected) and closed.next_position == int(expected.max()) + 1
+
+
+@pytest.mark.parametrize("view", [MaskedVideo(media=[3]), MaskedVideo("zero", media=[7]), ShuffledFrames(media=[1])])
+def test_a_view_of_media_that_a_prompt_has_not_is_the_prompt(policy, three, view):
+    prompt, features = three
+    seen = apply_view(view, policy, prompt, features, 0)
+    assert seen.features_NF is features and torch.equal(seen.input_ids_P, prompt.input_ids_P)
