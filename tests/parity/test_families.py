@@ -110,8 +110,9 @@ def test_greedy_answers_are_those_of_transformers_generate(
 ):
     """Both read our positions: transformers would place what follows a video elsewhere (``ktr.policy.mrope``)."""
     encoder, sampling = encoder_of(folder), SamplingParams(1, 16, temperature=0.0)
-    prompts = [encoder.encode(question_about(*names)) for names in (("6x64x96",), ("1x64x64",), ("4x64x64", "1x96x64"))]
-    groups = TransformersEngine(policy).generate(prompts, sampling, seeds=[0] * 3)
+    media = [("6x64x96",), ("1x64x64",), ("4x64x64", "1x96x64"), ("6x64x96", "1x64x64", "4x64x64")]
+    prompts = [encoder.encode(question_about(*names)) for names in media]
+    groups = TransformersEngine(policy).generate(prompts, sampling, seeds=[0] * 4)
     for prompt, group in zip(prompts, groups, strict=True):
         delta = prompt.positions_3P.max() + 1 - prompt.num_tokens
         found = prompt.positions_3P[:, None], delta[None, None]

@@ -23,7 +23,7 @@ from tests.vllm.conftest import largest_difference
 CLOSE = 1e-4
 ROOM: dict[str, Any] = {"max_model_len": 256, "max_num_seqs": 64, "kv_cache_gib": 0.25, "enforce_eager": True}
 SAMPLED, GREEDY = SamplingParams(4, 16), SamplingParams(1, 16, temperature=0.0)
-MEDIA = [("6x64x96",), ("1x64x64",), ("2x64x64",), ("4x64x64", "1x96x64")]
+MEDIA = [("6x64x96",), ("1x64x64",), ("2x64x64",), ("4x64x64", "1x96x64"), ("6x64x96", "1x64x64", "4x64x64")]
 LORA = {"r": 4, "target_modules": ["q_proj", "v_proj", "o_proj"], "init_lora_weights": False}
 Engines = dict[str, Callable[[Policy, Path], RolloutEngine]]
 ENGINES: Engines = {
