@@ -23,40 +23,38 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Strip:
-    """Frames of a video, ``seconds`` after each other, or the one picture of an image."""
+    """Frames of a video, ``seconds`` after each other, or the one picture of an image; none where it can't be read."""
 
     file: MediaFile
     frames_FHWC: UInt8[np.ndarray, "F H W 3"]
     seconds: float = 0.0
 
 
-def write_filmstrips(folder: Path, records: Sequence[Record]) -> dict[str, list[Path]]:
+def write_filmstrips(folder: Path, records: Sequence[Record]) -> dict[str, list[Path | None]]:
     """A filmstrip of each medium of the questions, by question id; those already in ``folder`` are kept.
 
-    A medium that isn't on this machine (a run folder copied elsewhere), or can't be read, has none, and is logged.
+    A medium that isn't on this machine (a run folder copied elsewhere), or can't be read, has None, and is logged.
     """
-    strips: dict[str, list[Path]] = {}
+    strips: dict[str, list[Path | None]] = {}
     with closing(VideoReader(SETTINGS)) as reader:
         for record in records:
             name = re.sub(r"[^A-Za-z0-9_-]+", "-", record["question"])
-            of_question = strips.setdefault(record["question"], [])
+            of_question = strips[record["question"]] = []
             for place, file in enumerate(media_of(record), 1):
                 path = folder / f"filmstrip-{name}{f'.{place}' if place > 1 else ''}.png"
-                if not path.exists() and (strip := _read(reader, file)):
-                    Image.fromarray(filmstrip(strip.frames_FHWC)).save(path)
-                if path.exists():
-                    of_question.append(path)
+                if not path.exists() and len(frames_FHWC := _read(reader, file).frames_FHWC):
+                    Image.fromarray(filmstrip(frames_FHWC)).save(path)
+                of_question.append(path if path.exists() else None)
     return strips
 
 
 def read_strips(record: Record) -> tuple[Strip, ...]:
-    """Some frames of each medium that a record is about, but for those that can't be read."""
+    """Some frames of each medium that a record is about."""
     with closing(VideoReader(SETTINGS)) as reader:
-        strips = [_read(reader, file) for file in media_of(record)]
-    return tuple(strip for strip in strips if strip is not None)
+        return tuple(_read(reader, file) for file in media_of(record))
 
 
-def _read(reader: VideoReader, file: MediaFile) -> Strip | None:
+def _read(reader: VideoReader, file: MediaFile) -> Strip:
     try:
         if file.kind == "image":
             return Strip(file, reader.read_image(file.path)[None])
@@ -64,7 +62,7 @@ def _read(reader: VideoReader, file: MediaFile) -> Strip | None:
         return Strip(file, video.frames_FHWC, video.seconds_per_temporal_patch(1))
     except MediaError as error:
         log.info("no frames: %s", error)
-        return None
+        return Strip(file, np.empty((0, 1, 1, 3), np.uint8))
 
 
 def filmstrip(frames_FHWC: UInt8[np.ndarray, "F H W 3"]) -> UInt8[np.ndarray, "h w 3"]:

@@ -79,7 +79,7 @@ def write_pages(
         _write_page(path, [case], shown, index=f"../{page.name}")
         write_json(path.with_suffix(".json"), shown)
         entries.append({"path": path.relative_to(page.parent).as_posix(), **shown["cases"][0]})
-    firsts = [case.strips[0].frames_FHWC[0] if case.strips else None for case in cases]
+    firsts = [next((frame for strip in case.strips for frame in strip.frames_FHWC), None) for case in cases]
     thumbnails = [None if frame is None else webp_uri(_small(frame, 96), 60) for frame in firsts]
     write_page(page, "index.html", title=title, entries=list(zip(entries, thumbnails, strict=True)))
     return page, write_json(data, {"title": title, "pages": [entry["path"] for entry in entries]})

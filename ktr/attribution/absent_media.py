@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 from ktr.attribution.views import View
-from ktr.errors import ConfigError
+from ktr.errors import InputError
 from ktr.types import Medium, VideoQuestion
 
 
 def refuse_absent_media(views: Mapping[str, Sequence[View]], questions: Sequence[VideoQuestion]) -> None:
-    """Raise ConfigError where a view, found by what it is of, names media and none of the questions has one of them.
+    """Raise InputError where a view, found by what it is of, names media and none of the questions has one of them.
 
     A view of all media is never refused: pictures alone have no order, and that is no mistake.
     """
@@ -16,10 +16,10 @@ def refuse_absent_media(views: Mapping[str, Sequence[View]], questions: Sequence
         for view in of_owner:
             named = getattr(view, "media", "all")
             if named != "all" and not any(any(view.changes(_before_reading(question))) for question in questions):
-                raise ConfigError(
+                raise InputError(
                     f"{owner}: media={list(named) if isinstance(named, tuple) else named} names nothing that it can "
-                    f"change in any of the {len(questions)} questions; places count from 0, in the prompt's order: "
-                    "give others, or all"
+                    "change in any question of the data; places count from 0, in the prompt's order: give others, or "
+                    "all"
                 )
 
 

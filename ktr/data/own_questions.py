@@ -3,12 +3,12 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ktr.data.dataset import QuestionDataset
 from ktr.data.image import is_picture
 from ktr.data.media_file import check_media_file
-from ktr.data.row_media import prompt_order
+from ktr.data.row_media import MARKER, prompt_order
 from ktr.data.rows import OPTION_LETTER, SPECIAL_TOKEN, options_fault
 from ktr.errors import InputError, MediaError, MissingData
 from ktr.types import MediaFile, VideoQuestion
@@ -18,8 +18,9 @@ class OwnQuestions(QuestionDataset):
     """``question`` about each of ``media``, or the rows of ``rows`` in the Video-R1 format.
 
     Args:
-        media: the paths, videos and pictures alike; a single one need not be a list. A list inside of the list is one
-            question about several, in the order of the prompt or of the question's ``<video>`` and ``<image>``.
+        media: the paths, videos and pictures alike; a single one need not be a list. Where the text holds several
+            ``<video>`` or ``<image>``, the list is one question about all, each where its marker is. A list inside of
+            the list is one question about several in any case; without markers they stand before the text, in order.
         question: what is asked about each. There is no answer, and so no reward.
         options: makes the question multiple choice; options without letters get them.
         rows: a file as ``QuestionDataset`` reads it, in place of media and question.
@@ -49,11 +50,10 @@ class OwnQuestions(QuestionDataset):
             except MissingData as error:
                 raise InputError(str(error)) from error
             return
-        together = [
-            [one] if isinstance(one, str) else one for one in ([media] if isinstance(media, str) else media or [])
-        ]
         question = checked_text(question or "", "question")
         lettered = lettered_options([checked_text(option, "options") for option in options or []])
+        text = "\n".join((question, *lettered))
+        together = _together([media] if isinstance(media, str) else media or [], text)
         self.skips = []
         self.questions = [
             VideoQuestion(
@@ -61,7 +61,7 @@ class OwnQuestions(QuestionDataset):
                 problem=question,
                 problem_type="multiple choice" if lettered else "free-form",
                 answer="",
-                media=_in_order(paths, "\n".join((question, *lettered))),
+                media=_in_order(paths, text),
                 options=tuple(lettered),
             )
             for index, paths in enumerate(together, 1)
@@ -88,13 +88,20 @@ def lettered_options(options: Sequence[str]) -> list[str]:
     return lettered
 
 
+def _together(media: Sequence[str | Sequence[str]], text: str) -> list[Sequence[str]]:
+    """The paths of each question."""
+    several = len(MARKER.findall(text)) > 1
+    if several and all(isinstance(one, str) for one in media):
+        return [cast(Sequence[str], media)]
+    return [[one] if isinstance(one, str) else one for one in media]
+
+
 def _in_order(paths: Sequence[str], text: str) -> tuple[MediaFile, ...]:
     files = [_own_file(Path(path).expanduser()) for path in paths]
     try:
         return tuple(files[place] for place in prompt_order([file.kind for file in files], text))
     except ValueError as error:
-        remedy = "for one question about several give media=[[a.mp4,b.png]]"
-        raise InputError(f"media=[{','.join(map(str, paths))}]: {error}; {remedy}") from error
+        raise InputError(f"media=[{','.join(map(str, paths))}]: {error}; correct the question or media") from error
 
 
 def _own_file(path: Path) -> MediaFile:

@@ -122,8 +122,59 @@ def test_rows_and_several_videos_give_a_page_each_and_an_index(attribute, folder
 
 
 @pytest.mark.parametrize(
+    "asked",
+    [
+        ["media=[clip.mp4,picture.png,clip.mp4]", "question='is <video> like <video> or <image> ?'"],
+        ["media=[[clip.mp4,clip.mp4,picture.png]]", "question='what color ?'"],
+        ["rows=several.json"],
+    ],
+)
+def test_one_question_about_several_media_has_a_strip_of_each_in_the_prompts_order(attribute, folder: Path, asked):
+    row = {"problem": "which ?", "problem_type": "free-form", "solution": "red"}
+    paths = ["clip.mp4", "clip.mp4", {"path": "picture.png", "type": "image"}]
+    (folder / "several.json").write_text(json.dumps([row | {"path": paths}, row | {"path": ["clip.mp4", "text.mp4"]}]))
+    records_file, page = attribute(*asked, "output=together.html")
+    names, kinds = ["clip.mp4", "clip.mp4", "picture.png"], ["video", "video", "image"]
+    for record in records_of(records_file):
+        assert [Path(path).name for path in record["media"]] == names and record["data_type"] == kinds
+    (case,) = json.loads(page.with_suffix(".json").read_text())["cases"]
+    assert [(Path(s["media"]).name, s["data_type"], len(s["frame_seconds"])) for s in case["strips"]] == [
+        ("clip.mp4", "video", 4), ("clip.mp4", "video", 4), ("picture.png", "image", 1),
+    ]  # fmt: skip
+    text = page.read_text()
+    assert text.count("<img ") == 9 and "video 2: clip.mp4" in text and "image 3: picture.png" in text
+    if "rows" in asked[0]:
+        (skip,) = records_of(records_file.with_name("skips.jsonl"))
+        assert skip["kind"] == "CorruptMedia" and skip["media"].endswith("text.mp4")
+
+
+def test_a_list_is_about_each_where_the_question_places_one_at_most(folder: Path):
+    clip, picture = str(folder / "clip.mp4"), str(folder / "picture.png")
+    assert [len(q.media) for q in OwnQuestions(media=[clip, clip], question="in <video> ?").questions] == [1, 1]
+    assert [len(q.media) for q in OwnQuestions(media=[clip, [clip, picture]], question="why ?").questions] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("media", "question"),
+    [
+        ([["clip.mp4", "clip.mp4"]], "in <video> ?"),
+        (["clip.mp4", "clip.mp4", "picture.png"], "is <video> like <video> ?"),
+        (["clip.mp4", "clip.mp4"], "is <video> like <image> ?"),
+        (["clip.mp4", "picture.png"], "in <video> ?"),
+        ("clip.mp4", "is <video> like <video> ?"),
+        (["clip.mp4", ["clip.mp4", "picture.png"]], "is <video> like <image> ?"),
+    ],
+)
+def test_more_or_fewer_markers_than_media_are_one_sentence(media, question: str, folder: Path, monkeypatch):
+    monkeypatch.chdir(folder)
+    with pytest.raises(InputError, match=r"media=.*its text holds \d <(video|image)>, and \d .*; correct the question"):
+        OwnQuestions(media=media, question=question)
+
+
+@pytest.mark.parametrize(
     ("overrides", "said"),
     [
+        (["media=[[clip.mp4,text.mp4]]"], "media=[^ ]*text.mp4: .*; give media=… another file"),
         (["media=text.mp4"], "text.mp4: .*; give media=… another file"),
         (["media=clip.mp4", "encoder.max_prompt_tokens=8"], "lower video.num_frames or video.max_pixels"),
         (["media=clip.mp4", "completion='red <|im_end|>'"], r"holds the special token <\|im_end\|>"),
@@ -142,6 +193,11 @@ def test_what_cannot_be_used_is_refused_before_a_policy_is_loaded(
     monkeypatch.setenv("KTR_OTHER", str(tmp_path / "other"))
     with pytest.raises(InputError, match=said):
         attribute("question=why", "model._target_=builtins.print", *overrides)
+
+
+def test_a_signal_of_media_that_are_not_asked_about_is_refused(attribute):
+    with pytest.raises(InputError, match=r"signals\.visual: media=\[1\] names nothing that it can change"):
+        attribute("media=clip.mp4", "question=why", "attribution.signals.visual.media=[1]")
 
 
 def test_a_folder_without_a_chat_template_is_named(attribute, folder: Path, tmp_path: Path):

@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from ktr.record.token_records import append_records
+from ktr.record.token_records import append_records, read_records
 from ktr.report import main
 
 from .conftest import make_records
@@ -48,6 +49,29 @@ def test_the_questions_that_differ_most_stand_first_side_by_side(write_run, tmp_
     assert page.count("The other completions") == 2 and page.count('role="listbox"') == 8 and "2 of 3 questions" in page
     assert main(["cases", str(two), str(one), "--limit", "1", "--output", str(output)]) == 0
     assert len(json.loads(output.with_suffix(".json").read_text())["cases"]) == 1
+
+
+def test_each_of_several_media_is_shown_or_named_where_it_cannot_be_read(write_run, tmp_path: Path, make_run):
+    Image.new("RGB", (56, 28), "red").save(tmp_path / "red.png")
+    runs = [write_run("one", {"q": (0, 0)}), write_run("two", {"q": (1, 1)}), make_run(ALL, truth=False)]
+    media = {"media": ["gone.mp4", str(tmp_path / "red.png")], "data_type": ["video", "image"]}
+    for records in [runs[0] / "attribution.jsonl", runs[1] / "attribution.jsonl", runs[2] / "rollouts.jsonl"]:
+        rewritten = [record | media for record in read_records(records)]
+        records.unlink()
+        append_records(records, rewritten)
+    output = tmp_path / "cases.html"
+    assert main(["cases", str(runs[0]), str(runs[1]), "--output", str(output)]) == 0
+    (case,) = json.loads(output.with_suffix(".json").read_text())["cases"]
+    assert [(strip["data_type"], len(strip["frame_seconds"])) for strip in case["strips"]] == [
+        ("video", 0),
+        ("image", 1),
+    ]
+    assert main([str(runs[2])]) == 0
+    report = (runs[2] / "report.html").read_text()
+    for page in (output.read_text(), report):
+        assert "video 1: gone.mp4, cannot be read here" in page and "image 2: red.png<" in page
+    assert output.read_text().count("<img ") == 1
+    assert 'alt="frames of medium 2"' in report and 'alt="frames of medium 1"' not in report
 
 
 @pytest.mark.parametrize(
