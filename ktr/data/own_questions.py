@@ -8,7 +8,7 @@ from typing import Any, cast
 from ktr.data.dataset import QuestionDataset
 from ktr.data.image import is_picture
 from ktr.data.media_file import check_media_file
-from ktr.data.row_media import MARKER, prompt_order
+from ktr.data.row_media import MARKER, NO_SOUND, SOUND_MARKER, is_sound, prompt_order
 from ktr.data.rows import OPTION_LETTER, SPECIAL_TOKEN, options_fault
 from ktr.errors import InputError, MediaError, MissingData
 from ktr.types import MediaFile, VideoQuestion
@@ -53,6 +53,8 @@ class OwnQuestions(QuestionDataset):
         question = checked_text(question or "", "question")
         lettered = lettered_options([checked_text(option, "options") for option in options or []])
         text = "\n".join((question, *lettered))
+        if SOUND_MARKER in text:
+            raise InputError(f"question holds {SOUND_MARKER}, and {NO_SOUND}: leave it out")
         together = _together([media] if isinstance(media, str) else media or [], text)
         self.skips = []
         self.questions = [
@@ -105,6 +107,8 @@ def _in_order(paths: Sequence[str], text: str) -> tuple[MediaFile, ...]:
 
 
 def _own_file(path: Path) -> MediaFile:
+    if is_sound(path.name):
+        raise InputError(f"media={path}: {NO_SOUND}; give media=… a video or a picture")
     try:
         check_media_file(path)
     except MediaError as error:

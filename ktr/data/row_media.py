@@ -21,6 +21,7 @@ PICTURES = frozenset(
     {".avif", ".bmp", ".heic", ".jfif", ".jpeg", ".jpg", ".mpo", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
 SOUNDS = frozenset({".aac", ".aiff", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma"})
+SOUND_MARKER = "<audio>"
 NO_SOUND = "sound stays out: a question is about videos and images"
 
 
@@ -39,7 +40,7 @@ def row_media(row: Mapping[str, Any], file: Path, index: int, root: MediaRoot) -
         raise errors.MalformedRow(file, index, reason)
     items = given if isinstance(given, list) else [given]
     kinds = _data_types(row, len(items), file, index)
-    if isinstance(given, str) and "data_type" not in row and _ending(given) not in SOUNDS:
+    if isinstance(given, str) and "data_type" not in row and not is_sound(given):
         kinds[0] = "video"
     names = ["path"] if len(items) == 1 else [f"path[{place}]" for place in range(len(items))]
     media = [_path_and_kind(*each, file, index) for each in zip(items, kinds, names, strict=True)]
@@ -70,14 +71,19 @@ def prompt_order(kinds: Sequence[MediaKind], text: str) -> list[int]:
     return [of_kind[kind].pop(0) for kind in markers]
 
 
+def is_sound(path: str) -> bool:
+    """Whether a file's name says that it holds sound alone."""
+    return _ending(path) in SOUNDS
+
+
 def _refuse_sound(row: Mapping[str, Any], file: Path, index: int) -> None:
     for key in ("audio", "audios"):
         value = row.get(key)
         for name in value if isinstance(value, list) else [value]:
-            if isinstance(name, str) and _ending(name) in SOUNDS:
+            if isinstance(name, str) and is_sound(name):
                 raise errors.UnknownDataType(file, index, f"its {key} is {name!r}, and {NO_SOUND}")
-    if "<audio>" in row["problem"]:
-        raise errors.UnknownDataType(file, index, f"its problem holds <audio>, and {NO_SOUND}")
+    if any(SOUND_MARKER in text for text in (row["problem"], *(row.get("options") or ()))):
+        raise errors.UnknownDataType(file, index, f"its text holds {SOUND_MARKER}, and {NO_SOUND}")
 
 
 def _data_types(row: Mapping[str, Any], count: int, file: Path, index: int) -> list[MediaKind | None]:
@@ -101,7 +107,7 @@ def _path_and_kind(item: Any, kind: MediaKind | None, name: str, file: Path, ind
         raise errors.MalformedRow(file, index, f"its {name} is of type {type(path).__name__}, and no text")
     if not path or "\0" in path:
         raise errors.MalformedRow(file, index, f"its {name} is no path of a video or image")
-    if kind is None and _ending(path) in SOUNDS:
+    if kind is None and is_sound(path):
         raise errors.UnknownDataType(file, index, f"its {name} is {path!r}, and {NO_SOUND}")
     return path, kind or ("image" if _ending(path) in PICTURES else "video")
 

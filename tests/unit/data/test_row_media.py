@@ -14,6 +14,7 @@ from ktr.errors import MissingData
 from ktr.types import VideoQuestion
 
 ROW = {"problem": "which is red ?", "problem_type": "free-form", "solution": "red"}
+CHOICE = {"problem_type": "multiple choice", "solution": "A", "options": ["A. <audio>", "B. b"]}
 FILES = ("a.mp4", "b.mp4", "c.png", "d.JPG", "e", "f.wav")
 
 
@@ -82,6 +83,11 @@ def test_a_single_medium_may_stand_in_a_list_and_the_ending_says_what_nothing_el
         ({"path": "a.mp4", "data_type": "audio"}, "UnknownDataType", "sound stays out"),
         ({"path": "a.mp4", "audios": ["f.wav"]}, "UnknownDataType", "audios is 'f.wav', and sound stays out"),
         ({"path": "a.mp4", "problem": "<audio> what ?"}, "UnknownDataType", "<audio>, and sound stays out"),
+        (
+            {"path": "a.mp4", "options": ["A. <audio>", "B. b"], **CHOICE},
+            "UnknownDataType",
+            "<audio>, and sound stays out",
+        ),
         ({"path": "a.mp4", "problem": "<video> or <video> ?"}, "MisplacedMedia", "2 <video>, and 1"),
         ({"path": ["a.mp4", "b.mp4"], "problem": "in <video> ?"}, "MisplacedMedia", "1 <video>, and 2"),
         ({"path": "a.mp4", "problem": "in <image> ?"}, "MisplacedMedia", "0 <video>, and 1"),

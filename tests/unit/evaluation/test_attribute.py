@@ -210,6 +210,17 @@ def test_a_folder_without_a_chat_template_is_named(attribute, folder: Path, tmp_
 
 
 @pytest.mark.parametrize(
+    ("media", "question"),
+    [("song.WAV", "why ?"), ([["clip.mp4", "song.WAV"]], "why ?"), ("clip.mp4", "what does <audio> say ?")],
+)
+def test_sound_stays_out_and_says_so(media, question: str, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(folder)
+    Path("song.WAV").write_bytes(b"x")
+    with pytest.raises(InputError, match="sound stays out"):
+        OwnQuestions(media=media, question=question)
+
+
+@pytest.mark.parametrize(
     ("options", "lettered"),
     [(["red", "blue"], ["A. red", "B. blue"]), (["B. red", "A. blue"], ["B. red", "A. blue"]), ([], [])],
 )
