@@ -4,6 +4,7 @@ import json
 import math
 from base64 import b64encode
 from collections.abc import Mapping
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,11 @@ def render(template: str, **values: Any) -> str:
 
     Any text is escaped: a question or an answer may hold what looks like HTML.
     """
+    return _environment().get_template(template).render(**values)
+
+
+@cache
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("ktr.analysis"),
         autoescape=True,
@@ -39,7 +45,7 @@ def render(template: str, **values: Any) -> str:
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":")}
     environment.filters["base64"] = lambda file: b64encode(file.read_bytes()).decode()
-    return environment.get_template(template).render(**values)
+    return environment
 
 
 def webp_uri(pixels_HWC: UInt8[np.ndarray, "H W 3"], quality: int) -> str:
