@@ -87,7 +87,9 @@ def run_attribution(config: DictConfig) -> list[Path]:
             experiences = [_judged(group, reward, advantage) for group in groups]
             columns: list[dict[str, list[Record]]] = [{} for _ in groups]
             for title, policy in policies.items():
-                scored = attribution_records(policy, scorer, weighting, experiences, seeds, label=label)
+                scored = attribution_records(
+                    policy, scorer, weighting, experiences, seeds, label=label, gradients=config.output is not None
+                )
                 if given is not None:  # no engine sampled it
                     scored = [record | {"engine_logps": record["logps"]} for record in scored]
                 records[title] += scored

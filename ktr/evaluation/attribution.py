@@ -10,6 +10,7 @@ from ktr.algorithm.weighting import TokenWeighting
 from ktr.attribution.views import view_names
 from ktr.policy.family import Policy
 from ktr.record.token_records import EXACT, Record, token_records
+from ktr.scoring.own_rows import token_gradient_norms
 from ktr.scoring.scorer import GroupScorer
 from ktr.token_head import token_ranks
 from ktr.types import Experience, RolloutGroup, TokenScores
@@ -26,16 +27,19 @@ def attribution_records(
     seeds: Sequence[int],
     step: int = 0,
     label: LabelTokens | None = None,
+    gradients: bool = False,
 ) -> list[Record]:
     """One record per completion, with every signal's scores and selection, and roles where ``label`` knows them.
 
-    Scores are exact. Log-probs under each view and places in the vocabulary are there as well.
+    Scores are exact. Log-probs under each view and places in the vocabulary are there as well; with ``gradients`` so is
+    the norm of each token's own gradient (``scoring.own_rows``).
     """
     groups = [experience.group for experience in experiences]
     features = policy.encode_video([group.prompt for group in groups])
     weighed = scorer.weigh(policy, groups, features, weighting, seeds)
+    norms = token_gradient_norms(policy, scorer, groups, features) if gradients else [None] * len(groups)
     records: list[Record] = []
-    for experience, (scores, weights) in zip(experiences, weighed, strict=True):
+    for experience, (scores, weights), norms_GT in zip(experiences, weighed, norms, strict=True):
         group, names = experience.group, view_names(scores.views)
         records += token_records(
             experience,
@@ -44,6 +48,7 @@ def attribution_records(
             policy.decode_tokens,
             step,
             roles=None if label is None else label(group),
+            gradient_norms_GT=norms_GT,
             views={names[view]: of_view for view, of_view in scores.views.items()},
             ranks_GT=_ranks(group, scores.factual),
             score_digits=EXACT,

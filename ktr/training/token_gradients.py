@@ -6,25 +6,21 @@ A token's loss reaches the weights of a layer through its own row of last hidden
 
 where the head gives ∂logp_i/∂h_i of every token in one pass, and each part is one vector-Jacobian product with weighted
 rows. c_i is that of the policy loss with weight 1 on each token: the parts are parts of GRPO's gradient.
-
-In the last layer a token acts behind the attention through its own row only. There the norm of its own gradient is that
-of an outer product for a linear map, |δ_i|·|x_i|, and of δ_i ⊙ x̂_i for a norm: exact, from one backward pass for all.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ktr.algorithm.loss import ClippedSurrogate
 from ktr.algorithm.scored_group import FirstUpdate, ScoredGroup
 from ktr.attribution.views import Factual
 from ktr.policy.family import Policy
+from ktr.scoring.own_rows import own_row_norms, watching_last_layer
 from ktr.scoring.packing import pack, unpack
 from ktr.scoring.scorer import GroupScorer
 from ktr.scoring.views import apply_view
@@ -152,56 +148,3 @@ class TokenGradients:
         finally:
             for parameter in others:
                 parameter.requires_grad_(True)
-
-
-@contextmanager
-def watching_last_layer(policy: Policy) -> Iterator[list[Float[Tensor, "L _"]]]:
-    """Filled inside with what ``Policy.finish_rows`` takes, of all rows of the one packed row that is scored there."""
-    watched: list[Float[Tensor, "L _"]] = []
-    layer: Any = policy.decoder_layers[-1]
-    handles = [
-        layer.self_attn.o_proj.register_forward_pre_hook(lambda _, inputs: watched.insert(0, inputs[0][0])),
-        layer.register_forward_pre_hook(lambda _, inputs: watched.append(inputs[0][0])),
-    ]
-    try:
-        yield watched
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def own_row_norms(
-    policy: Policy,
-    attended_MD: Float[Tensor, "M _"],
-    residual_MD: Float[Tensor, "M D"],
-    per_row_MD: Float[Tensor, "M D"],
-) -> Float[Tensor, " M"] | None:
-    """Norm of each row's own gradient, ``per_row_MD`` back through the last layer from its output projection on."""
-    calls: list[tuple[nn.Module, Tensor, Tensor]] = []
-
-    def note(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        calls.append((module, inputs[0], output))
-
-    own = [module for part in policy.own_row_parts() for module in part.modules()]
-    trained = [module for module in own if any(p.requires_grad for p in module.parameters(recurse=False))]
-    known = [module for module in trained if isinstance(module, nn.Linear) or hasattr(module, "variance_epsilon")]
-    handles = [module.register_forward_hook(note) for module in known]
-    try:
-        rows_MD = policy.finish_rows(attended_MD, residual_MD)
-    finally:
-        for handle in handles:
-            handle.remove()
-    if not trained or {id(module) for module, *_ in calls} != {id(module) for module in trained}:
-        return None
-    deltas = torch.autograd.grad(rows_MD, [output for *_, output in calls], per_row_MD.to(rows_MD))
-    squares_M = torch.zeros(len(rows_MD), device=rows_MD.device)
-    for (module, inputs, _), delta in zip(calls, deltas, strict=True):
-        inputs, delta = inputs.detach().float(), delta.float()
-        if isinstance(module, nn.Linear):
-            squares_M += delta.square().sum(-1) * inputs.square().sum(-1) * float(module.weight.requires_grad)
-            if module.bias is not None and module.bias.requires_grad:
-                squares_M += delta.square().sum(-1)
-        else:
-            normed = F.rms_norm(inputs, inputs.shape[-1:], eps=cast(float, module.variance_epsilon))
-            squares_M += (delta * normed).square().sum(-1)
-    return squares_M.sqrt()

@@ -17,11 +17,11 @@ from ktr.policy.family import Policy
 from ktr.record.step_table import read_columns
 from ktr.rollout.engine import SamplingParams
 from ktr.rollout.transformers.engine import TransformersEngine
+from ktr.scoring.own_rows import watching_last_layer
 from ktr.scoring.packing import pack
 from ktr.scoring.scorer import GroupScorer
 from ktr.scoring.views import apply_view
 from ktr.training.run import run_training
-from ktr.training.token_gradients import watching_last_layer
 from ktr.types import RolloutGroup, TokenScores
 from tests.tiny_families import CLASSES, FAMILIES, encoder_of, group_about, question_about, save_family
 

@@ -76,7 +76,7 @@ def test_a_clip_and_a_question_give_a_page_and_records(attribute):
     records = records_of(records_file)
     assert page.name == "page.html" and len(records) == 2 and not any("roles" in record for record in records)
     for record in records:
-        lists = [record[key] for key in ("tokens", "logps", "entropies", "ranks")]
+        lists = [record[key] for key in ("tokens", "logps", "entropies", "ranks", "gradient_norms")]
         lists += [*record["view_logps"].values(), *record["scores"].values()]
         assert set(record["view_logps"]) == {"masked", "shuffled"} and len({len(values) for values in lists}) == 1
         shift = [abs(a - b) for a, b in zip(record["logps"], record["view_logps"]["masked"])]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ktr.attribution.views import Factual
 from ktr.errors import ConfigError
+from ktr.scoring.own_rows import token_gradient_norms
 from ktr.training.gradient_alignment import GradientAlignment, chosen_parameters, token_parts
 from ktr.training.learner import global_counts
 from ktr.training.rl_module import VideoRLModule
@@ -142,6 +143,8 @@ def test_norms_of_single_tokens_equal_their_own_backward_passes(make_module: Mak
         found = torch.autograd.grad(scores.logps_GT[completion, token], own, retain_graph=True)
         expected = torch.cat([gradient.flatten() for gradient in found]).norm()
         torch.testing.assert_close(scored.gradient_norms_GT[completion, token], expected, rtol=1e-4, atol=1e-6)
+    (alone_GT,) = token_gradient_norms(policy, module.scorer, [scored.group], features)
+    torch.testing.assert_close(alone_GT, scored.gradient_norms_GT, rtol=1e-4, atol=1e-6)
 
 
 def test_norms_are_left_out_where_not_every_weight_is_a_linear_maps(make_module: MakeModule):
