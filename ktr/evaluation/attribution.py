@@ -36,6 +36,7 @@ def attribution_records(
     """
     groups = [experience.group for experience in experiences]
     features = policy.encode_video([group.prompt for group in groups])
+    weighting = scorer.fit(policy, groups, features, weighting)
     weighed = scorer.weigh(policy, groups, features, weighting, seeds)
     norms = token_gradient_norms(policy, scorer, groups, features) if gradients else [None] * len(groups)
     records: list[Record] = []

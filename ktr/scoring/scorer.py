@@ -1,12 +1,13 @@
 """Teacher-forced scores of rollout groups under any view: one pass of the language model per packed row."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ktr.algorithm.entropy_minority import BatchWeighting
 from ktr.algorithm.weighting import TokenWeighting
 from ktr.attribution.group_scores import GroupScores
 from ktr.attribution.views import Factual, View
@@ -105,6 +106,29 @@ class GroupScorer:
             for i, score in zip(seen, under_view, strict=True):
                 scores[i][view] = score
         return scores
+
+    @torch.no_grad()
+    def fit(
+        self,
+        policy: Policy,
+        groups: Sequence[RolloutGroup],
+        features: Sequence[Float[Tensor, "_ F"]],
+        weighting: TokenWeighting,
+        gather: Callable[[list[Tensor]], list[Tensor]] = list,
+    ) -> TokenWeighting:
+        """The weighting, or, where it depends on the batch, what it is for ``groups``.
+
+        ``gather`` adds what other ranks have of a batch: then to be called on all of them.
+        """
+        if not isinstance(weighting, BatchWeighting):
+            return weighting
+        scores = self.score(policy, groups, features, Factual(), [0] * len(groups), entropy=True)
+        entropies = [
+            score.entropies_GT.cpu()[group.completion_mask_GT]
+            for score, group in zip(scores, groups, strict=True)
+            if score.entropies_GT is not None
+        ]
+        return weighting.for_batch(gather(entropies))
 
     @torch.no_grad()
     def weigh(

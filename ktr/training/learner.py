@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from ktr.algorithm.entropy_minority import BatchWeighting
 from ktr.algorithm.importance import ImportanceCorrection, mismatch
 from ktr.algorithm.loss import ClippedSurrogate, LossTerms
 from ktr.algorithm.scored_group import FirstUpdate, ScoredGroup
@@ -86,7 +85,7 @@ class Learner:
         ref_logps: Sequence[Tensor | None] = [None] * len(groups)
         if self.loss.needs_reference and self.reference is not None:
             ref_logps = self.reference.logps(self.scorer, groups, detached)
-        weighting = self._fitted(groups, detached)
+        weighting = self.scorer.fit(self.policy, groups, detached, self.weighting, gather_over_ranks)
         for scored, of_group, ref_logps_GT in zip(to_learn, views, ref_logps, strict=True):
             scored.views, scored.ref_logps_GT = of_group, ref_logps_GT
             scored.weighting = weighting if self._needs_weights(scored) else None
@@ -134,7 +133,7 @@ class Learner:
         For rewards that count them: it scores the factual view and all others a second time. To be called on all ranks.
         """
         features = [feature.detach() for feature in features]
-        weighting = self._fitted(groups, features)
+        weighting = self.scorer.fit(self.policy, groups, features, self.weighting, gather_over_ranks)
         weighed = self.scorer.weigh(self.policy, groups, features, weighting, seeds)
         return [
             replace(group, num_selected_G=(weights.weights_GT != 0).sum(1).cpu())
@@ -169,19 +168,6 @@ class Learner:
 
     def _needs_weights(self, scored: ScoredGroup) -> bool:
         return scored.experience.has_signal or self.loss.weighs_without_advantage
-
-    @torch.no_grad()
-    def _fitted(self, groups: Sequence[RolloutGroup], features: Features) -> TokenWeighting:
-        """The weighting, or, where it depends on the batch, what it is for this one. To be called on all ranks."""
-        if not isinstance(self.weighting, BatchWeighting):
-            return self.weighting
-        scores = self.scorer.score(self.policy, groups, features, Factual(), [0] * len(groups), entropy=True)
-        entropies = [
-            score.entropies_GT.cpu()[group.completion_mask_GT]
-            for score, group in zip(scores, groups, strict=True)
-            if score.entropies_GT is not None
-        ]
-        return self.weighting.for_batch(gather_over_ranks(entropies))
 
 
 def global_counts(

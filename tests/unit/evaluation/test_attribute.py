@@ -93,6 +93,14 @@ def test_a_clip_and_a_question_give_a_page_and_records(attribute):
     assert text.count("<img ") == text.count('<img src="data:image/webp;base64,') == 4 and "why, (so) ?" in text
 
 
+@pytest.mark.parametrize("weighting", ["batch_entropy", "group_divergence", "random_tokens"])
+def test_weightings_that_look_further_than_one_completion(attribute, weighting: str):
+    (records_file,) = attribute(
+        "media=clip.mp4", "question='why ?'", f"weighting={weighting}", "attribution=none", "output=null"
+    )
+    assert all(max(record["weights"]) > 0 for record in records_of(records_file))
+
+
 def test_a_completion_is_scored_as_it_is_given_by_both_policies(attribute):
     records_file, page = attribute(
         "media=clip.mp4", "question=why", f"completion='{TEXT}'", "compare=two", "output=compared.json"
