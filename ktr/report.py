@@ -1,6 +1,9 @@
-"""``python -m ktr.report runs/<run> …`` rebuilds the figures and report.html of run folders from their files alone.
+"""``python -m ktr.report runs/<run> …`` rebuilds all pages of run folders from their files alone.
 
-``python -m ktr.report compare runs/<a> runs/<b> …`` writes compare.html: several runs on the same axes.
+They are report.html and, where tokens were scored, words.html (see ``words`` below). ``run`` may stand before them.
+
+``python -m ktr.report compare runs/<a> runs/<b> …`` writes compare.html, several runs on the same axes, and the words
+of each run.
 
 ``python -m ktr.report tables <folder> …`` prints the tables of the runs below each folder, obtained beside published,
 and writes them there: table.md, table.tex, table.csv, rows.csv, cost.csv and figures.
@@ -41,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _runs(argv: Sequence[str]) -> Iterator[str]:
     parser = ArgumentParser(
         prog="python -m ktr.report",
-        description="Rebuild the figures and report.html of runs.",
+        description="Rebuild the figures, report.html and words.html of runs.",
         epilog="python -m ktr.report compare <run folder> … draws several runs on one page; "
         "python -m ktr.report tables <folder> … prints the tables of the runs below a folder, and writes them; "
         "python -m ktr.report words <run folder> … writes which words the signals select; "
@@ -50,8 +53,11 @@ def _runs(argv: Sequence[str]) -> Iterator[str]:
     parser.add_argument("run_dir", type=Path, nargs="+", help="a run folder: config.yaml, metrics.csv, summary.json …")
     run_dirs = parser.parse_args(argv).run_dir
     from ktr.analysis.report import write_report  # not above: it loads torch, which a table can do without
+    from ktr.analysis.words.words_page import words_of_run
 
     for run_dir in run_dirs:
+        if words := words_of_run(run_dir):
+            yield str(words)
         yield str(write_report(run_dir))
 
 
@@ -79,7 +85,9 @@ def _compare(argv: Sequence[str]) -> Iterator[str]:
     parser.add_argument("--output", type=Path, default=Path("compare.html"), help="compare.html here, if not given")
     arguments = parser.parse_args(argv)
     from ktr.analysis.compare import write_comparison
+    from ktr.analysis.words.words_page import words_of_run
 
+    yield from (str(words) for words in map(words_of_run, arguments.run_dir) if words)
     yield str(write_comparison(arguments.run_dir, arguments.output))
 
 

@@ -49,9 +49,11 @@ def comparison_rows(runs: Sequence[RunFolder]) -> list[tuple[str, list[str]]]:
         for when in ("before", "after"):
             entries = [run.accuracy(when, way).get("all", {}) for run in runs]
             rows.append((f"accuracy {when}, {way}", [_with_interval(entry) for entry in entries]))
-    for name, published in PUBLISHED.items():
+    measured = dict.fromkeys(name for run in runs for name in run.metrics if name.startswith("grad/"))
+    for name in dict.fromkeys([*PUBLISHED, *measured]):
+        beside = f" (published {PUBLISHED[name]:g})" if name in PUBLISHED else ""
         cells = [_mean(run.metrics.get(name, ([], []))[1]) for run in runs]
-        rows.append((f"{name}, mean (published {published:g})", cells))
+        rows.append((f"{name}, mean{beside}", cells))
     for label, key in _OF_ATTRIBUTION.items():
         found = [run.summary.get("attribution", {}).get(key) for run in runs]
         rows.append((label, ["" if value is None else f"{value:.3f}" for value in found]))

@@ -26,6 +26,7 @@ def write_report(run_dir: Path) -> Path:
         run=run,
         figures=write_figures(run),
         questions=questions,
+        words="words.html" if (run_dir / "words.html").is_file() else None,
         strips=write_filmstrips(run_dir / "figures", [records[0] for records in shown]),
         legend=legend(run.signals, any("roles" in record for records in shown for record in records)),
     )

@@ -1,5 +1,6 @@
 """words.html, words.json and their figures: the words that the signals of some runs select."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,8 +15,10 @@ from ktr.analysis.words.token_table import TokenTableBuilder
 from ktr.analysis.words.word_figures import NAMES, write_word_figures
 from ktr.analysis.words.word_statistics import PUBLISHED, word_statistics
 from ktr.console.progress_line import ProgressLine
-from ktr.errors import ConfigError
+from ktr.errors import ConfigError, MissingData, MissingExtra
 from ktr.record.json_file import write_object
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,17 @@ def words_pages(arguments: Sequence[str]) -> Iterator[Path]:
         yield write_words(folders, Path(output), options)
     else:
         yield from (write_words([folder], folder, options) for folder in folders)
+
+
+def words_of_run(run_dir: Path) -> Path | None:
+    """``write_words`` of one run into its folder; None where no token was scored, or an extra package isn't there."""
+    try:
+        return write_words([run_dir], run_dir)
+    except MissingData:
+        return None
+    except MissingExtra as error:
+        log.warning("%s: no words.html; %s", run_dir, error)
+        return None
 
 
 def write_words(run_dirs: Sequence[Path], output: Path, options: WordOptions = WordOptions()) -> Path:

@@ -83,6 +83,18 @@ def test_the_command_prints_the_path_of_each_report(make_run, capsys):
     assert capsys.readouterr().out == f"{run_dir / 'report.html'}\n"
 
 
+def test_the_pages_of_a_run_and_of_several_include_which_words_were_selected(make_run, tmp_path, capsys):
+    unscored = make_run(()).rename(tmp_path / "unscored")
+    run_dir = make_run(ALL, truth=True)
+    assert main(["run", str(run_dir)]) == 0
+    assert capsys.readouterr().out == f"{run_dir / 'words.html'}\n{run_dir / 'report.html'}\n"
+    assert '<a href="words.html">' in (run_dir / "report.html").read_text()
+    (run_dir / "words.html").unlink()
+    output = tmp_path / "both.html"
+    assert main(["compare", str(run_dir), str(unscored), "--output", str(output)]) == 0
+    assert capsys.readouterr().out == f"{run_dir / 'words.html'}\n{output}\n"
+
+
 def test_each_signal_has_its_own_fixed_colour():
     colors = palette.signal_colors(["temporal", "entropy", "visual", "other"])
     assert colors == palette.SIGNALS | {"other": palette.OTHER_SIGNALS[0]}
