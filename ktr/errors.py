@@ -188,6 +188,14 @@ def naming(path: Path | str) -> Iterator[None]:
         raise
 
 
+class JudgeError(KtrError):
+    """A served judge refuses its requests, or leaves too many completions unjudged. The run can be resumed."""
+
+    def __init__(self, address: str, reason: str):
+        super().__init__(f"the judge at {address}: {reason}; see to it, and go on with resume=auto")
+        self.reason = reason
+
+
 class EngineError(KtrError):
     """A rollout engine refuses the model, died, hung or gave an incomplete answer. The run can be resumed."""
 

@@ -1,9 +1,12 @@
 """Accuracy of answers to held-out questions, with its interval."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
 
 from ktr.analysis.statistics import wilson_interval
 from ktr.ranks import gather_over_ranks
@@ -23,9 +26,12 @@ class Verdict:
     num_tokens: int
 
 
-def verdict(group: RolloutGroup, reward: CompositeReward) -> Verdict:
-    """The verdict on a group of one completion."""
-    parts, _ = reward(group)
+def verdicts(groups: Sequence[RolloutGroup], reward: CompositeReward) -> list[Verdict]:
+    """The verdicts on groups of one completion."""
+    return [*map(_verdict, groups, reward.parts(groups, ("accuracy", "format")))]
+
+
+def _verdict(group: RolloutGroup, parts: Mapping[str, Float[Tensor, " 1"]]) -> Verdict:
     (completion,) = group.completions
     question = group.question
     return Verdict(

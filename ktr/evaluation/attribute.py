@@ -84,7 +84,7 @@ def run_attribution(config: DictConfig) -> list[Path]:
                 groups = engine.generate(batch, fitted, seeds)
             else:
                 groups = [given.group(prompt, encoder.context_tokens) for prompt in batch]
-            experiences = [_judged(group, reward, advantage) for group in groups]
+            experiences = _judged(groups, reward, advantage)
             columns: list[dict[str, list[Record]]] = [{} for _ in groups]
             for title, policy in policies.items():
                 scored = attribution_records(
@@ -158,10 +158,12 @@ def _check_vocabularies(tokenizer: Any, folders: Sequence[Path]) -> None:
             )
 
 
-def _judged(group: RolloutGroup, reward: Any, advantage: Any) -> Experience:
-    """The group with its rewards: none and 0 where the answer is not known."""
-    if not group.question.answer:
+def _judged(groups: Sequence[RolloutGroup], reward: Any, advantage: Any) -> list[Experience]:
+    """The groups with their rewards: none and 0 where the answer is not known."""
+    rewarded = iter(reward.of_groups([group for group in groups if group.question.answer]))
+    experiences = []
+    for group in groups:
         zeros_G = torch.zeros(len(group.completions))
-        return Experience(group, {}, zeros_G, zeros_G)
-    reward_parts, rewards_G = reward(group)
-    return Experience(group, reward_parts, rewards_G, advantage(rewards_G))
+        parts, rewards_G = next(rewarded) if group.question.answer else ({}, zeros_G)
+        experiences.append(Experience(group, parts, rewards_G, advantage(rewards_G) if parts else zeros_G))
+    return experiences

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from ktr.console.progress_line import ProgressLine
 from ktr.console.quiet import quiet_libraries
 from ktr.data.datamodule import QuestionDataModule
-from ktr.evaluation.accuracy import AccuracyMeter, verdict
+from ktr.evaluation.accuracy import AccuracyMeter, verdicts
 from ktr.evaluation.parts import check_parts, reward_parts
 from ktr.policy.family import Policy
 from ktr.record.json_file import write_object
@@ -34,7 +34,7 @@ def run_evaluation(config: DictConfig) -> Path:
                     groups = engine.generate(
                         batch, meter.sampling, [prompt.question.seed(config.seed) for prompt in batch]
                     )
-                    meter.add([verdict(group, reward) for group in groups])
+                    meter.add(verdicts(groups, reward))
             progress.advance(len(batch), questions=len(batch))
     summary = {
         "name": config.name,

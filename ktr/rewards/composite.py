@@ -1,6 +1,6 @@
 """The reward of a completion: a weighted sum of parts."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -20,6 +20,13 @@ class Reward(Protocol):
     name: str
 
     def __call__(self, group: RolloutGroup) -> Float[Tensor, " G"]: ...
+
+
+@runtime_checkable
+class BatchReward(Reward, Protocol):
+    """A reward that judges all groups of a step at once: a model, or a judge that is served."""
+
+    def score_groups(self, groups: Sequence[RolloutGroup]) -> Sequence[Float[Tensor, " G"]]: ...
 
 
 @dataclass(frozen=True)
@@ -88,19 +95,43 @@ class CompositeReward:
         """True where a part counts the tokens with a weight, so that they must be weighed before they are rewarded."""
         return any(getattr(reward, "reads_selection", False) for reward in self.rewards.values())
 
+    @property
+    def asks_elsewhere(self) -> bool:
+        """True where a part judges all groups of a step at once: it costs, and need not say the same twice."""
+        return any(isinstance(reward, BatchReward) for reward in self.rewards.values())
+
     def __call__(self, group: RolloutGroup) -> tuple[dict[str, Float[Tensor, " G"]], Float[Tensor, " G"]]:
-        """The unweighted parts by name, and their weighted sum ``rewards_G``.
+        """The unweighted parts by name, and their weighted sum ``rewards_G``."""
+        return self.of_groups([group])[0]
+
+    def of_groups(
+        self, groups: Sequence[RolloutGroup]
+    ) -> list[tuple[dict[str, Float[Tensor, " G"]], Float[Tensor, " G"]]]:
+        """For each group its parts and their sum.
 
         Raises NonFiniteError where a part is NaN or infinite: one such value would be the whole group's advantage.
         """
-        parts = {name: reward(group) for name, reward in self.rewards.items()}
-        for name, part_G in parts.items():
-            if not part_G.isfinite().all():
-                raise NonFiniteError(
-                    f"reward {name} of question {group.question.id} is {part_G.tolist()}: a reward must be finite"
-                )
-        rewards_G = torch.stack([self.weights[name] * part_G for name, part_G in parts.items()]).sum(dim=0)
-        return parts, rewards_G
+        return [
+            (parts, torch.stack([self.weights[name] * part_G for name, part_G in parts.items()]).sum(dim=0))
+            for parts in self.parts(groups)
+        ]
+
+    def parts(
+        self, groups: Sequence[RolloutGroup], names: Collection[str] | None = None
+    ) -> list[dict[str, Float[Tensor, " G"]]]:
+        """For each group all parts by name, or those of ``names``: no other one is asked."""
+        of_groups: list[dict[str, Tensor]] = [{} for _ in groups]
+        for name, reward in self.rewards.items():
+            if names is not None and name not in names:
+                continue
+            scores = reward.score_groups(groups) if isinstance(reward, BatchReward) else [*map(reward, groups)]
+            for parts, group, part_G in zip(of_groups, groups, scores, strict=True):
+                if not part_G.isfinite().all():
+                    raise NonFiniteError(
+                        f"reward {name} of question {group.question.id} is {part_G.tolist()}: a reward must be finite"
+                    )
+                parts[name] = part_G
+        return of_groups
 
     def _contrasts(self) -> dict[str, ContrastRollouts]:
         return {name: reward.contrast for name, reward in self.rewards.items() if isinstance(reward, ContrastingReward)}

@@ -10,7 +10,7 @@ from ktr.algorithm.weighting import KeyTokens, TokenWeighting
 from ktr.analysis.attribution_summary import attribution_summary
 from ktr.attribution.selection import TopRatio
 from ktr.attribution.signals import EntropySignal, Signal, TemporalSignal, VisualSignal
-from ktr.evaluation.accuracy import Verdict, summarize, verdict
+from ktr.evaluation.accuracy import Verdict, summarize, verdicts
 from ktr.evaluation.attribution import LabelTokens, attribution_records
 from ktr.evaluation.interventions import BlackVideo, DirectAnswer, Intervention, NoIntervention, ShuffledPatches
 from ktr.record.token_records import Record, append_records
@@ -103,14 +103,14 @@ class WorldProbe:
         sampling = SamplingParams(num_completions=1, max_tokens=module.sampling.max_tokens, temperature=0.0)
         prompts = [intervention.prompt(module.policy, prompt, self._seed(prompt)) for prompt in batch]
         groups = module.engine.generate(prompts, sampling, [0] * len(prompts))
-        return [verdict(intervention.judged(group), module.reward) for group in groups]
+        return verdicts([intervention.judged(group) for group in groups], module.reward)
 
     def _rollouts(self, module: VideoRLModule, batch: list[PromptInputs]) -> list[RolloutGroup]:
         sampling = SamplingParams(self.num_completions, module.sampling.max_tokens)
         return module.engine.generate(batch, sampling, [self._seed(prompt) for prompt in batch])
 
     def _score(self, module: VideoRLModule, groups: list[RolloutGroup], signals: dict[str, Signal]) -> list[Record]:
-        experiences = [module.judge(group) for group in groups]
+        experiences = module.judge(groups)
         seeds = [self._seed(group.prompt) for group in groups]
         weighting = KeyTokens(signals, TopRatio())
         return attribution_records(

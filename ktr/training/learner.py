@@ -49,15 +49,16 @@ class Learner:
         return experience.has_signal or self.loss.needs_reference
 
     @torch.no_grad()
-    def sampled_logps(self, experiences: Sequence[Experience], features: Features) -> list[Tensor | None]:
-        """Log-probs under the present weights, for rollouts that are learned from later; None of groups that aren't."""
-        learned = [i for i, experience in enumerate(experiences) if self.is_learned(experience)]
-        groups = [experiences[i].group for i in learned]
+    def sampled_logps(
+        self, groups: Sequence[RolloutGroup], features: Features, learned: Sequence[bool]
+    ) -> list[Tensor | None]:
+        """Log-probs under the present weights, for rollouts that are ``learned`` from later; None of the others."""
+        scored = [i for i, is_learned in enumerate(learned) if is_learned]
         scores = self.scorer.score(
-            self.policy, groups, [features[i] for i in learned], Factual(), seeds=[0] * len(groups)
+            self.policy, [groups[i] for i in scored], [features[i] for i in scored], Factual(), seeds=[0] * len(scored)
         )
-        logps: list[Tensor | None] = [None] * len(experiences)
-        for i, score in zip(learned, scores, strict=True):
+        logps: list[Tensor | None] = [None] * len(groups)
+        for i, score in zip(scored, scores, strict=True):
             logps[i] = score.logps_GT
         return logps
 

@@ -13,7 +13,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from ktr.errors import ConfigError
-from ktr.evaluation.accuracy import AccuracyMeter, verdict
+from ktr.evaluation.accuracy import AccuracyMeter, verdicts
 from ktr.evaluation.parts import reward_parts
 from ktr.policy.family import Policy
 from ktr.ranks import sum_gradients_over_ranks
@@ -123,7 +123,7 @@ class PolicyModule(LightningModule):
         with shared_features(self.engine, self.policy, batch):
             for meter in self.meters.values():
                 groups = self.engine.generate(batch, meter.sampling, seeds)
-                meter.add([verdict(group, self.reward) for group in groups])
+                meter.add(verdicts(groups, self.reward))
 
     def on_validation_epoch_end(self) -> None:
         self.validation_summary = {name: meter.summary() for name, meter in self.meters.items()}

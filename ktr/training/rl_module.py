@@ -135,9 +135,12 @@ class VideoRLModule(PolicyModule):
         of_groups = {"advantage": self.advantage, "rollout.correction": self.learner.correction}
         return super().parts() | of_groups | of_tokens
 
-    def judge(self, group: RolloutGroup) -> Experience:
-        """The group with its rewards and advantages."""
-        parts, rewards_G = self.reward(group)
+    def judge(self, groups: Sequence[RolloutGroup]) -> list[Experience]:
+        """The groups with their rewards and advantages."""
+        rewarded = zip(groups, self.reward.of_groups(groups), strict=True)
+        return [self._experience(group, parts, rewards_G) for group, (parts, rewards_G) in rewarded]
+
+    def _experience(self, group: RolloutGroup, parts: dict[str, Tensor], rewards_G: Tensor) -> Experience:
         advantages_G = self.advantage(rewards_G)
         if self.truncated == "mask":
             finished = [completion.finish_reason == "stop" for completion in group.completions]
@@ -163,7 +166,7 @@ class VideoRLModule(PolicyModule):
     def _judge_all(self, groups: list[RolloutGroup], features: Features, seeds: list[int]) -> list[Experience]:
         if self.reward.reads_selection:
             groups = self.learner.with_num_selected(groups, features, seeds)
-        return [self.judge(group) for group in groups]
+        return self.judge(groups)
 
     def _num_updates(self) -> int:
         """Updates that the present batch is worth: fewer where the run ends within it."""
@@ -178,7 +181,12 @@ class VideoRLModule(PolicyModule):
         return cast(TrainLoader, self.trainer.train_dataloader).peek()
 
     def _sampled_logps(self, groups: Sequence[RolloutGroup], features: Features) -> list[Tensor | None]:
-        return self.learner.sampled_logps([self.judge(group) for group in groups], features)
+        # A judge that is asked twice costs twice, and need not say the same: then no group is left out.
+        if self.reward.asks_elsewhere:
+            learned = [True] * len(groups)
+        else:
+            learned = [self.learner.is_learned(experience) for experience in self.judge(groups)]
+        return self.learner.sampled_logps(groups, features, learned)
 
     def on_train_end(self) -> None:
         self.source.ahead.close()

@@ -110,7 +110,7 @@ def test_a_masked_completion_that_was_cut_has_no_advantage_and_no_count(make_mod
     group = replace(
         group, completions=tuple(replace(c, finish_reason=end) for c, end in zip(group.completions, ends, strict=True))
     )
-    whole, without = kept.judge(group), masked.judge(group)
+    (whole,), (without,) = kept.judge([group]), masked.judge([group])
     cut_G = torch.tensor([end == "length" for end in ends])
     assert (without.advantages_G[cut_G] == 0).all() and (whole.advantages_G[cut_G] != 0).any()
     assert torch.equal(without.advantages_G[~cut_G], whole.advantages_G[~cut_G])

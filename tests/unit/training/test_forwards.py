@@ -66,7 +66,7 @@ def test_weights_are_read_inside_the_five_forwards_alone(
     prompts = [random_prompt(module.policy, i) for i in range(2)]
     with WeightReads(module.policy, monkeypatch) as reads:
         rollouts, features, seeds = module.source.take(prompts, 0, lambda: None, StepClock())
-        experiences = [module.judge(group) for group in rollouts.groups]
+        experiences = module.judge(rollouts.groups)
         to_learn = module.learner.prepare(experiences, features, rollouts.old_logps, seeds)
         counts = global_counts(experiences, torch.device("cpu"))
         module.learner.backward(to_learn, counts, lambda loss: loss.backward())

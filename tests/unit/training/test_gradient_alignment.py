@@ -31,7 +31,7 @@ def learning(module: VideoRLModule, num_questions: int = 3) -> None:
     """Bring the module to where its first optimizer step would be."""
     prompts = [random_prompt(module.policy, i) for i in range(num_questions)]
     rollouts, features, seeds = module.source.take(prompts, 0, lambda: None, StepClock())
-    experiences = [module.judge(group) for group in rollouts.groups]
+    experiences = module.judge(rollouts.groups)
     to_learn = module.learner.prepare(experiences, features, rollouts.old_logps, seeds)
     counts = global_counts(experiences, torch.device("cpu"))
     module.learning = to_learn, counts
