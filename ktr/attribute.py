@@ -6,8 +6,10 @@ With ``media=clip.mp4 question="…"``, or with ``rows=questions.json``, it is a
 import sys
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from ktr.config.as_trained import ask_as_trained
 from ktr.config.command_line import CONF, launch
 from ktr.config.free_text import literal
 
@@ -17,6 +19,7 @@ TEXTS = ("media", "question", "rows", "media_root", "completion", "compare", "ou
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="attribute")
 def attribute(config: DictConfig) -> None:
+    ask_as_trained(config, HydraConfig.get().overrides.task)
     OmegaConf.resolve(config)
     from ktr.evaluation.attribute import run_attribution  # heavy: only once the config is known to be right
 

@@ -44,7 +44,9 @@ def test_the_policy_learns_from_the_clips(home: Path):
 def test_pages_are_written(home: Path):
     assert {page.parent.name for page in home.glob("runs/*/report.html")} >= {"first", "grpo", "short", "surprise"}
     assert (home / "compare.html").is_file() and (home / "runs/surprise/words.html").is_file()
-    assert (home / "runs/why/page.html").is_file()
+    page = json.loads((home / "runs/why/page.json").read_text())
+    answers = [completion["text"] for completion in page["cases"][0]["columns"][0]["completions"]]
+    assert sum("<answer> red </answer>" in answer for answer in answers) > len(answers) / 2  # asked as it was trained
 
 
 def test_own_parts_are_logged_and_the_signal_is_measured_against_the_truth(home: Path):

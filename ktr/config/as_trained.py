@@ -1,0 +1,42 @@
+"""A policy that a run has trained is asked as it was trained: the same frames and pixels, prompt and sampling."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+log = logging.getLogger(__name__)
+
+NODES = ("video", "prompt", "sampling")
+NOT_OF_THE_RUN = ("sampling.num_completions",)  # how many answers are wanted is the question's business
+
+
+def ask_as_trained(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Take over ``NODES`` of the run that ``config.model.path`` is of, if it is of one.
+
+    ``overrides`` are the command line's: what it says of a node stands.
+    """
+    file = _config_of_run(Path(config.model.path))
+    if file is None:
+        return
+    trained: Any = OmegaConf.load(file)
+    given = [override.key_or_group for override in OverridesParser.create().parse_overrides(list(overrides))]
+    taken = [node for node in NODES if node in config and node in trained and node not in given]
+    kept = {key: OmegaConf.select(config, key) for key in (*given, *NOT_OF_THE_RUN) if key.split(".")[0] in taken}
+    with open_dict(config):
+        for node in taken:
+            config[node] = trained[node]
+        for key, value in kept.items():
+            OmegaConf.update(config, key, value, force_add=True)
+    log.info("%s as in %s", ", ".join(taken), file)
+
+
+def _config_of_run(model: Path) -> Path | None:
+    """The config of the run in whose folder a policy lies: runs/<run>/policy, or one of its checkpoints."""
+    for folder in model.absolute().parents[:3]:
+        if (folder / "config.yaml").is_file() and (folder / "record.json").is_file():
+            return folder / "config.yaml"
+    return None
