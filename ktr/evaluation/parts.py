@@ -25,7 +25,7 @@ from ktr.attribution.views import View
 from ktr.config.keys import nearest
 from ktr.errors import ConfigError, KtrError, RowError
 from ktr.evaluation.made_up_group import MadeUpGroup
-from ktr.rewards.composite import CheckingReward, CompositeReward, Reward
+from ktr.rewards.composite import BatchReward, CheckingReward, CompositeReward, Reward
 from ktr.types import Medium, RolloutGroup, TokenWeights, VideoQuestion
 
 KINDS: dict[str, type] = {
@@ -126,7 +126,9 @@ def check_result(name: str, key: str, part: Any, made_up: MadeUpGroup) -> None:
                     part.check(group.question)
                 except RowError:  # it cannot judge this question, and will not be asked to
                     return
-            _check_tensor(told, part(made_up.as_read_by(part)), (G,), None)
+            read = made_up.as_read_by(part)
+            of_group = part.score_groups([read])[0] if isinstance(part, BatchReward) else part(read)
+            _check_tensor(told, of_group, (G,), None)
         case "advantage":
             _check_tensor(told, part(torch.arange(float(G))), (G,), None)
         case "loss.ratio":

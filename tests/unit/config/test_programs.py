@@ -134,7 +134,7 @@ def test_a_job_writes_where_hydra_made_its_folder_and_a_rerun_elsewhere(sweep: l
     for _ in range(2):
         arguments = [*sweep, f"model.path={tmp_path}", "name=seed${seed}", "data.validation.num_questions=1"]
         for name in ("config.json", "processor_config.json", "tokenizer.json", "model.safetensors"):
-            (tmp_path / name).touch()  # a model, as far as the check looks
+            (tmp_path / name).write_text('{"model_type": "qwen2_5_vl"}')  # a model, as far as the check looks
         environment = outside_environment()
         command = [sys.executable, "-c", JOB, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120)
