@@ -65,11 +65,13 @@ class Policy(nn.Module, ABC):
     ``banned_ids`` may not be written: a completion that holds a placeholder could not be scored by any engine.
     ``black_patch_C`` is a flattened patch of a black frame. ``temporal_patch_size`` frames are a temporal patch,
     ``merge_area`` patches a visual token. ``time_in`` says where a prompt has the seconds of a video: in its
-    ``positions``, in ``text`` before each temporal patch, which then is a block of its own, or nowhere.
+    ``positions``, in ``text`` before each temporal patch, which then is a block of its own, or nowhere. ``has_experts``
+    is True of a mixture of experts.
     """
 
     model_class: ClassVar[Any]
     time_in: ClassVar[Literal["positions", "text"] | None] = None
+    has_experts: ClassVar[bool] = False
     banned_ids: Tensor
     black_patch_C: Tensor
 

@@ -20,6 +20,7 @@ class Qwen3VLMoePolicy(Qwen3VLPolicy):
     """
 
     model_class = Qwen3VLMoeForConditionalGeneration
+    has_experts = True
 
     def as_in_folder(self, name: str, tensor: Tensor) -> Tensor:
         """Experts lie in the folder as (expert, in, out), and in the model as (expert, out, in)."""

@@ -77,6 +77,11 @@ def engine_arguments(
     if lora_rank > 0:
         if (what := policy.only_merged) is not None:
             raise ConfigError(f"rollout.lora=adapters: vLLM doesn't load adapters with {what}; set rollout.lora=merged")
+        if policy.has_experts and not torch.cuda.is_available():  # its kernel for them is Triton's, and fails mid-batch
+            raise ConfigError(
+                "rollout.lora=adapters: without a GPU vLLM runs no mixture of experts beside adapters; set "
+                "rollout.lora=merged"
+            )
         rank = next((rank for rank in _LORA_RANKS if rank >= lora_rank), lora_rank)
         # Without the last of these vLLM leaves adapters of the vision tower out, and says so in its log only.
         arguments |= {"enable_lora": True, "max_lora_rank": rank, "max_loras": 1, "enable_tower_connector_lora": True}
