@@ -29,6 +29,7 @@ CLASSES = {
     "qwen3_vl_moe": ("Qwen3VLMoeConfig", "Qwen3VLMoeForConditionalGeneration", "Qwen3VLProcessor"),
 }
 FAMILIES = tuple(CLASSES)
+SEVERAL = ("4x64x64", "1x96x64", "2x64x96")  # two videos and a picture, for ``question_about``
 SECONDS = ("<", ">", "seconds", *"456789")  # of what Qwen3-VL writes the world has no words for these
 
 

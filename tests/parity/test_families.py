@@ -11,19 +11,17 @@ from torch import Tensor
 
 from benchmarks.reference_scoring import reference_scores
 from ktr.attribution.views import Factual, MaskedVideo, ShuffledFrames, View
-from ktr.config.command_line import check_command_line
 from ktr.policy.families import load_policy
 from ktr.policy.family import Policy
-from ktr.record.step_table import read_columns
 from ktr.rollout.engine import SamplingParams
 from ktr.rollout.transformers.engine import TransformersEngine
 from ktr.scoring.own_rows import watching_last_layer
 from ktr.scoring.packing import pack
 from ktr.scoring.scorer import GroupScorer
 from ktr.scoring.views import apply_view
-from ktr.training.run import run_training
 from ktr.types import RolloutGroup, TokenScores
-from tests.tiny_families import CLASSES, FAMILIES, encoder_of, group_about, question_about, save_family
+from tests.family_run import three_steps
+from tests.tiny_families import CLASSES, FAMILIES, SEVERAL, encoder_of, group_about, question_about, save_family
 
 VIEWS: list[View] = [
     Factual(),
@@ -59,7 +57,8 @@ def twin(family: str, folder: Path) -> Any:
 @pytest.fixture(scope="module")
 def groups(folder: Path, policy: Policy) -> list[RolloutGroup]:
     encoder = encoder_of(folder)
-    return [group_about(encoder, policy, [5, 9, 1], "6x64x96"), group_about(encoder, policy, [4, 6], "1x64x64")]
+    asked = (([5, 9, 1], ("6x64x96",)), ([4, 6], ("1x64x64",)), ([3, 7], SEVERAL))
+    return [group_about(encoder, policy, lengths, *names) for lengths, names in asked]
 
 
 def packed(policy: Policy, groups: Sequence[RolloutGroup], view: View) -> list[TokenScores]:
@@ -110,7 +109,7 @@ def test_greedy_answers_are_those_of_transformers_generate(
 ):
     """Both read our positions: transformers would place what follows a video elsewhere (``ktr.policy.mrope``)."""
     encoder, sampling = encoder_of(folder), SamplingParams(1, 16, temperature=0.0)
-    media = [("6x64x96",), ("1x64x64",), ("4x64x64", "1x96x64"), ("6x64x96", "1x64x64", "4x64x64")]
+    media = [("6x64x96",), ("1x64x64",), ("4x64x64", "1x96x64"), SEVERAL]
     prompts = [encoder.encode(question_about(*names)) for names in media]
     groups = TransformersEngine(policy).generate(prompts, sampling, seeds=[0] * 4)
     for prompt, group in zip(prompts, groups, strict=True):
@@ -155,21 +154,5 @@ def test_three_steps_of_video_ktr_by_the_models_path_alone(
     folder: Path, tmp_path: Path, ktr_folders: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("ktr.training.run.write_report", lambda _: None)  # its figures would take most of the time
-    small = ["data.train.num_questions=12", "data.validation.num_questions=2", "data.questions_per_step=2"]
-    (config,) = check_command_line(
-        "train",
-        [
-            f"model.path={folder}",
-            f"paths.runs={tmp_path}",
-            f"paths.cache={ktr_folders}",
-            *small,
-            "sampling.num_completions=3",
-            "sampling.max_tokens=8",
-            "trainer.max_steps=3",
-            "probe=none",
-            "reward.rewards.format={_target_: tests.even_tokens.ShareOfEvenTokens}",
-        ],
-    )
-    columns = read_columns(run_training(config) / "metrics.csv")
-    assert columns["loss/total"][0] == [1, 2, 3] and any(columns["loss/total"][1])
+    columns = three_steps(folder, tmp_path, ktr_folders)
     assert "attribution/visual/score" in columns and "grad/norm/selected" in columns
