@@ -28,7 +28,7 @@ from yaml import YAMLError
 
 from ktr.config.endings import WRONG, Stopped, ending_of, stopped_by_signals
 from ktr.config.keys import check_nodes, check_override, nearest, target_signature
-from ktr.config.model_folder import family_of, require_model
+from ktr.config.model_folder import family_of, require_adapter, require_model
 from ktr.config.own_input import check_own_input
 from ktr.config.refused import check_options
 from ktr.config.resumption import check_resumption
@@ -190,6 +190,8 @@ def require_paths(config: DictConfig) -> None:
     require_model(folder, "model.path")
     by_family = config.model._target_ == "ktr.policy.families.load_policy"  # and not a class of the user's own
     family = family_of(folder) if by_family else None
+    if config.model.get("adapter") is not None:
+        require_adapter(Path(config.model.adapter), folder, family)
     if config.get("compare") is not None:
         require_model(Path(config.compare), "compare")
         if by_family and (other := family_of(Path(config.compare), "compare")) != family:

@@ -6,6 +6,7 @@ A family is a folder of ktr/policy with the name of its ``model_type``, transfor
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from ktr.config.keys import nearest
 from ktr.errors import ConfigError, MissingModel
@@ -38,6 +39,44 @@ def require_model(folder: Path, key: str) -> None:
             raise MissingModel(f"{key}={folder}: the model there has no {kind} ({' or '.join(names)}). {remedy}")
 
 
+def require_adapter(folder: Path, model: Path, family: str | None) -> None:
+    """Raise MissingModel where ``model.adapter`` names no adapter that PEFT saved.
+
+    And ConfigError where the adapter was trained on another family than that of ``model``, if one is given: a matrix of
+    the same shape and name would be merged without a word.
+    """
+    key = f"model.adapter={folder}"
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if (folder / name).is_file():
+            continue
+        whole = "; a whole model is there, for model.path" if (folder / "config.json").is_file() else ""
+        raise MissingModel(f"{key}: no {name} there; name a folder that PEFT saved{whole}")
+    base = _read(folder / "adapter_config.json", key).get("base_model_name_or_path")
+    if not isinstance(base, str) or family is None:
+        return
+    if (Path(base) / "config.json").is_file():
+        of = _read(Path(base) / "config.json", key).get("model_type")
+    else:  # a name such as Qwen/Qwen2-VL-7B-Instruct, which doesn't say whether there are experts
+        word = re.sub(r"\W", "_", base.rpartition("/")[2].lower())
+        of = next(
+            (known for known in families() if word.startswith(f"{known}_") and not family.startswith(known)), family
+        )
+    if of != family:
+        raise ConfigError(
+            f"{key}: it was trained on {base}, a model of the family {of}, and model.path={model} is one of {family}; "
+            "choose the model that it was trained on"
+        )
+
+
+def _read(file: Path, key: str) -> dict[str, Any]:
+    """The object that a file of JSON holds; {} where it holds another value. Raises ConfigError."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{key}: {file.name} cannot be read: {error}") from error
+    return content if isinstance(content, dict) else {}
+
+
 def _command(folder: Path) -> str:
     for pattern, repository in PUBLISHED.items():
         if re.fullmatch(pattern, folder.name):
@@ -47,12 +86,8 @@ def _command(folder: Path) -> str:
 
 def family_of(folder: Path, key: str = "model.path") -> str:
     """The family of the model in a folder. Raises ConfigError where ktr has none for it, or it isn't said."""
-    file, known = folder / "config.json", families()
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{key}={folder}: its config.json cannot be read: {error}") from error
-    family = content.get("model_type") if isinstance(content, dict) else None
+    known = families()
+    family = _read(folder / "config.json", f"{key}={folder}").get("model_type")
     if family in known:
         return family
     what = "no model_type" if family is None else f"model_type {family!r}"

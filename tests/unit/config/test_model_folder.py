@@ -37,6 +37,9 @@ def test_the_family_is_read_from_the_folder_alone(folder: Path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
+        ('{"model_type": "qwen2_5_omni"}', r"the nearest is qwen2_5_vl"),
+        ('{"model_type": "qwen2"}', r"the nearest is qwen2_vl"),
+        ('{"model_type": "llava_onevision"}', r"has the families .*; choose a model of one of them"),
         ('{"model_type": "llava"}', "has model_type 'llava', and ktr has the families " + FAMILIES),
         ('{"model_type": "qwen3_5_vl"}', r"the nearest is qwen2_5_vl"),
         ('{"model_type": "qwen3_vl_text"}', r"the nearest is qwen3_vl"),
@@ -67,6 +70,56 @@ def test_policies_of_two_families_are_not_compared(folder: Path, tiny_model: Pat
         check_command_line(
             "attribute", [f"model.path={tiny_model}", f"compare={folder}", f"media={video}", "question=what ?"]
         )
+
+
+def adapter_of(folder: Path, base: object) -> Path:
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+    (folder / "adapter_model.safetensors").touch()
+    return folder
+
+
+def check_adapter(model: Path, adapter: Path) -> None:
+    check_command_line("train", [f"model.path={model}", f"model.adapter={adapter}"])
+
+
+@pytest.mark.parametrize("base", ["Qwen/Qwen2-VL-7B-Instruct", "models/Qwen3-VL-30B-A3B-Instruct"])
+def test_an_adapter_of_another_family_is_refused(tiny_model: Path, folder: Path, tmp_path: Path, base: str):
+    adapter = adapter_of(tmp_path / "adapter", base)
+    with pytest.raises(ConfigError, match=rf"model\.adapter=.* {base}, a model of .* is one of qwen2_5_vl; choose"):
+        check_adapter(tiny_model, adapter)
+    write_config(folder, '{"model_type": "llava_onevision"}')
+    with pytest.raises(ConfigError, match=r"a model of the family llava_onevision, and .* qwen2_5_vl; choose"):
+        check_adapter(tiny_model, adapter_of(tmp_path / "local", str(folder)))
+
+
+@pytest.mark.parametrize(
+    "base", [None, "somewhere/else", "Qwen/Qwen2.5-VL-7B-Instruct", "Video-R1/Qwen2.5-VL-7B-COT-SFT"]
+)
+def test_an_adapter_of_the_same_or_an_unknown_base_is_taken(tiny_model: Path, tmp_path: Path, base: str | None):
+    check_adapter(tiny_model, adapter_of(tmp_path / "adapter", base))
+    check_adapter(tiny_model, adapter_of(tmp_path / "local", str(tiny_model)))
+
+
+def test_an_adapter_of_experts_is_not_told_from_one_without_by_its_name(folder: Path, tmp_path: Path):
+    write_config(folder, '{"model_type": "qwen3_vl_moe"}')
+    check_adapter(folder, adapter_of(tmp_path / "adapter", "Qwen/Qwen3-VL-30B-A3B-Instruct"))
+
+
+def test_a_folder_without_an_adapter_stops_before_any_work(tiny_model: Path, tmp_path: Path):
+    with pytest.raises(
+        MissingModel, match=r"model\.adapter=.*: no adapter_config\.json there; name a folder that PEFT saved$"
+    ):
+        check_adapter(tiny_model, tmp_path / "nowhere")
+    with pytest.raises(MissingModel, match=r"a whole model is there, for model\.path$"):
+        check_adapter(tiny_model, tiny_model)
+    adapter = adapter_of(tmp_path / "adapter", None)
+    (adapter / "adapter_config.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"model\.adapter=.*: adapter_config\.json cannot be read"):
+        check_adapter(tiny_model, adapter)
+    (adapter / "adapter_model.safetensors").unlink()
+    with pytest.raises(MissingModel, match=r"no adapter_model\.safetensors there"):
+        check_adapter(tiny_model, adapter)
 
 
 @pytest.mark.parametrize(
