@@ -32,7 +32,7 @@ from torch.nn import functional as F
 from transformers import AutoTokenizer
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 
-from ktr.errors import MissingModel
+from ktr.errors import ConfigError, MissingModel
 from ktr.policy.lora import (
     NamedWeights,
     adapted_modules,
@@ -94,6 +94,11 @@ class Policy(nn.Module, ABC):
         self.tokenizer = AutoTokenizer.from_pretrained(self.path)
         tower_attention = TOWER_SDPA if attention == "sdpa" else attention
         self.model.set_attn_implementation({"text_config": attention_name(attention), "vision_config": tower_attention})
+        if "sliding_attention" in (getattr(self.model.config.get_text_config(), "layer_types", None) or ()):
+            raise ConfigError(
+                f"{path}: its config.json has layers with a sliding window, and a packed row attends to all of its "
+                "prompt; set use_sliding_window to false there"
+            )
         vision = self.model.config.vision_config
         self.temporal_patch_size = cast(int, vision.temporal_patch_size)
         self.merge_area = cast(int, vision.spatial_merge_size) ** 2

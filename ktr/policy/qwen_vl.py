@@ -36,11 +36,15 @@ class QwenVL(Policy, ABC):
         **attention: Any,
     ) -> Float[Tensor, "N S D"]:
         return self.model.model.language_model(
-            inputs_embeds=self.embed(input_ids_NS, features_MF),
+            **self._inputs(input_ids_NS, features_MF),
             position_ids=positions_3NS.to(self.device),
-            attention_mask={"full_attention": visible},
+            attention_mask=visible,
             **attention,
         ).last_hidden_state
+
+    def _inputs(self, input_ids_NS: Int[Tensor, "N S"], features_MF: Float[Tensor, "M F"] | None) -> dict[str, Any]:
+        """What the language model reads of tokens, the placeholders filled with ``features_MF`` in order."""
+        return {"inputs_embeds": self.embed(input_ids_NS, features_MF)}
 
     @property
     def decoder_layers(self) -> nn.ModuleList:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import Qwen3VLForConditionalGeneration
 
@@ -31,24 +31,12 @@ class Qwen3VLPolicy(QwenVL):
         output = self._tower(pixels_NC, grids)
         return torch.cat([output.pooler_output, *output.deepstack_features], dim=-1)
 
-    def hidden_states(
-        self,
-        input_ids_NS: Int[Tensor, "N S"],
-        positions_3NS: Int[Tensor, "3 N S"],
-        features_MF: Float[Tensor, "M F"] | None,
-        visible: Bool[Tensor, "N 1 S L"] | None,
-        **attention: Any,
-    ) -> Float[Tensor, "N S D"]:
-        first_MD, deep = None, {}
-        if features_MF is not None and len(features_MF):
-            width = self.model.config.text_config.hidden_size
-            first_MD, *deeper = features_MF.to(self.device).split(width, dim=-1)
-            visual_NS = self.is_visual(input_ids_NS.to(self.device))
-            deep = {"visual_pos_masks": visual_NS, "deepstack_visual_embeds": deeper}
-        return self.model.model.language_model(
-            inputs_embeds=self.embed(input_ids_NS, first_MD),
-            position_ids=positions_3NS.to(self.device),
-            attention_mask=visible,
-            **deep,
-            **attention,
-        ).last_hidden_state
+    def _inputs(self, input_ids_NS: Int[Tensor, "N S"], features_MF: Float[Tensor, "M F"] | None) -> dict[str, Any]:
+        if features_MF is None or len(features_MF) == 0:
+            return super()._inputs(input_ids_NS, None)
+        width = self.model.config.text_config.hidden_size
+        first_MD, *deeper = features_MF.to(self.device).split(width, dim=-1)
+        return super()._inputs(input_ids_NS, first_MD) | {
+            "visual_pos_masks": self.is_visual(input_ids_NS.to(self.device)),
+            "deepstack_visual_embeds": deeper,
+        }

@@ -1,5 +1,7 @@
 """Every family reads what its own processor of transformers writes, and places it where its own rule says."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -197,3 +199,14 @@ def test_a_saved_mixture_of_experts_lies_as_published_ones_do(family: str, polic
     policy.save(tmp_path)
     saved = load_file(tmp_path / "model.safetensors")
     assert tuple(saved["model.language_model.layers.0.mlp.experts.down_proj"].shape) == (4, 128, 64)
+
+
+def test_layers_with_a_sliding_window_are_refused(family: str, folder: Path, tmp_path: Path):
+    if family.startswith("qwen3"):
+        pytest.skip("its layers have none")
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["text_config"] |= {"layer_types": ["full_attention", "sliding_attention"], "sliding_window": 8}
+    (tmp_path / "config.json").write_text(json.dumps(config | {"use_sliding_window": True}))
+    with pytest.raises(ConfigError, match="sliding window, .* set use_sliding_window to false there"):
+        load_policy(tmp_path)
