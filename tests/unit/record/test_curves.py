@@ -132,23 +132,6 @@ def test_a_resumed_run_goes_on_in_the_same_run_with_each_step_once(tmp_path, on_
     assert [step for step, _ in points_of_tensorboard(tmp_path, "val/accuracy")][-1] == NUM_STEPS - 1
 
 
-@pytest.mark.parametrize("resumed_at", [(100, 300), (300, 120), (300, 300), (1, 1)], ids=str)
-def test_killed_and_resumed_twice_it_is_one_run_with_each_step_once(tmp_path, resumed_at: tuple[int, int]):
-    log_steps(tmp_path, range(NUM_STEPS), resume=False)
-    for number, first in enumerate(resumed_at, 1):
-        last = parts(tmp_path)[-1]
-        with last.open("r+b") as file:  # killed in the middle of writing
-            file.truncate(last.stat().st_size * 2 // 3)
-        log_steps(tmp_path, range(first, NUM_STEPS), resume=True, loss=1.0 + number)
-    assert len({part.stem for part in parts(tmp_path)}) == 1
-    rows = rows_of_wandb(tmp_path)
-    assert [row["_step"] for row in rows] == [*range(NUM_STEPS)]
-    pieces = [3.0 if step >= resumed_at[1] else 2.0 if step >= resumed_at[0] else 1.0 for step in range(NUM_STEPS)]
-    losses = [piece / (step + 1) for step, piece in enumerate(pieces)]
-    assert [row["loss"] for row in rows] == losses
-    assert points_of_tensorboard(tmp_path, "loss") == [(step, round(loss, 6)) for step, loss in enumerate(losses)]
-
-
 def test_a_run_killed_after_its_last_step_keeps_it_and_adds_its_validation(tmp_path):
     log_steps(tmp_path, range(5), resume=False)
     start_run(tmp_path, CONFIG, seed=0, resumed_at=4)
