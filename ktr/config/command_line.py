@@ -20,7 +20,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra._internal.utils import get_args_parser  # hydra.main's own parser, which nothing public hands out
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, ValueType
+from hydra.core.override_parser.types import Override, OverrideType, ValueType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -148,8 +148,7 @@ def compose(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
     parsed, files = _parse(overrides), config_files(search_folders(overrides))
     with _hydra():
         _check_choices(parsed, files)
-        _check_keys(config_name, parsed, files)
-        config = _compose(config_name, overrides)
+        config = _composed(config_name, overrides, parsed, files)
     choices = config.hydra.runtime.choices
     if missing := _missing(_plain(config)):
         raise ConfigError(f"{missing} has no value: give {missing}=… on the command line")
@@ -171,6 +170,23 @@ def compose(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
         if isinstance(own, Mapping) and isinstance(own.get("format"), str):
             target_signature(f"data.{part}.format", own["format"])
     _check_signals(resolved, choices)
+    return config
+
+
+def _composed(config_name: str, overrides: Sequence[str], parsed: Sequence[Override], files: ConfigFiles) -> DictConfig:
+    """What Hydra makes of the overrides. Raises ConfigError, about a key if one is wrong."""
+    values = _of_values(parsed, files)
+    if any(override.type != OverrideType.CHANGE for override in values):  # Hydra would add any key
+        _check_keys(config_name, parsed, files)
+        return _compose(config_name, overrides)
+    try:
+        config = _compose(config_name, overrides)
+    except ConfigError:
+        _check_keys(config_name, parsed, files)
+        raise
+    given = _plain(config) if values else {}
+    for override in values:  # the keys are there, but perhaps behind a reference
+        check_override(override.key_or_group, given)
     return config
 
 
@@ -281,8 +297,7 @@ def _chosen(overrides: Sequence[Override]) -> list[tuple[str, str]]:
 
 def _check_keys(config_name: str, overrides: Sequence[Override], files: ConfigFiles) -> None:
     """Raise ConfigError where an override sets a key that the files chosen do not lead to, with ``+`` or without."""
-    groups = files.groups
-    values = [o for o in overrides if o.key_or_group not in groups and o.key_or_group.split(".")[0] != "hydra"]
+    groups, values = files.groups, _of_values(overrides, files)
     if not values:
         return
     composing = [o.input_line or "" for o in overrides if o.key_or_group in groups or o.key_or_group == SEARCH_PATH]
@@ -295,6 +310,11 @@ def _check_keys(config_name: str, overrides: Sequence[Override], files: ConfigFi
             close = nearest(key, groups)
             raise ConfigError(f"unknown group {key}" + (f": did you mean {close}?" if close else ""))
         check_override(key, config, added, groups)
+
+
+def _of_values(overrides: Sequence[Override], files: ConfigFiles) -> list[Override]:
+    """The overrides that choose no file and are not about Hydra itself."""
+    return [o for o in overrides if o.key_or_group not in files.groups and o.key_or_group.split(".")[0] != "hydra"]
 
 
 def _check_signals(config: Mapping[str, Any], choices: Mapping[str, str]) -> None:

@@ -3,6 +3,7 @@
 import importlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra.utils import instantiate
@@ -31,17 +32,29 @@ def jobs(table: str, *overrides: str):
     return check_command_line("train", [f"+experiment={table}", *overrides, "--cfg", "job"])
 
 
+def table_of(name: str) -> Any:
+    return OmegaConf.load(CONF / "experiment" / "table" / f"{name}.yaml").table
+
+
+def own_rows(name: str) -> list[str]:
+    """A table's baseline, and the rows that no earlier table has: composing one takes a fifth of a second."""
+    known = [overrides for table in TABLES[: TABLES.index(name)] for overrides in table_of(table).rows.values()]
+    table = table_of(name)
+    return [row for row, overrides in table.rows.items() if row == table.baseline or overrides not in known]
+
+
 def test_every_table_of_the_paper_is_there():
     assert set(TABLES) == NAMES
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_every_row_of_a_table_composes_and_instantiates(name: str):
-    rows = jobs(f"table/{name}", "seed=1", "data=shapes", "model=shapes_tiny")
-    table = rows[0].table
+    table = table_of(name)
+    composed = own_rows(name)
+    rows = jobs(f"table/{name}", "seed=1", "data=shapes", "model=shapes_tiny", f"table.row={','.join(composed)}")
     assert table.name == name and table.baseline in table.rows
-    assert [row.table.row for row in rows] == list(table.rows)
-    assert [row.paths.folder for row in rows] == [f"table/{name}/{row}-s1" for row in table.rows]
+    assert [row.table.row for row in rows] == composed
+    assert [row.paths.folder for row in rows] == [f"table/{name}/{row}-s1" for row in composed]
     for row in rows:
         for part in PARTS:
             instantiate(row[part])
@@ -60,9 +73,9 @@ def test_the_control_of_a_table_has_the_signals_of_the_row_that_it_controls():
     ]
 
 
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("name", ["main", "signals", "controls"])
 def test_the_same_file_is_the_table_at_7b(name: str):
-    last = list(OmegaConf.load(CONF / "experiment" / "table" / f"{name}.yaml").table.rows)[-1]
+    last = list(table_of(name).rows)[-1]
     (row,) = jobs(f"[paper,table/{name}]", f"table.row={last}", "seed=0")
     assert row.model.path.endswith("Qwen2.5-VL-7B-COT-SFT") and row.encoder.max_prompt_tokens == 16384
     assert row.trainer.max_steps == 2115 and row.paths.folder == f"table/{name}/{last}-s0"
