@@ -5,7 +5,8 @@ import torch
 from rouge_score.tokenizers import DefaultTokenizer
 
 from ktr.errors import UnknownProblemType, UnreadableAnswer
-from ktr.rewards.accuracy import Accuracy, exact_match, folded_match
+from ktr.rewards.accuracy import Accuracy
+from ktr.rewards.comparisons import exact_match, folded_match
 from ktr.rewards.composite import CompositeReward
 from ktr.rewards.format import Format
 from ktr.rewards.rouge_words import RougeWords
