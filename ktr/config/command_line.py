@@ -26,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from ktr.config.benchmark_input import check_benchmark
 from ktr.config.endings import WRONG, Stopped, ending_of, stopped_by_signals
 from ktr.config.keys import check_nodes, check_override, nearest, target_signature
 from ktr.config.model_folder import family_of, require_adapter, require_model
@@ -120,6 +121,9 @@ def _checked(config_name: str, options: Namespace) -> tuple[list[DictConfig], bo
     if options.cfg:
         return jobs, swept
     for job in jobs:
+        check_benchmark(job)
+        if "model" not in job or job.get("dry_run"):  # nothing is asked
+            continue
         check_row(job)
         if "trainer" in job:
             check_resumption(job)
@@ -154,8 +158,9 @@ def compose(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
         raise ConfigError(f"{missing} has no value: give {missing}=… on the command line")
     try:
         with open_dict(config):
-            config.name = _folder_name(config.name)
-            config.paths.folder = config.paths.folder
+            if "paths" in config:
+                config.name = _folder_name(config.name)
+                config.paths.folder = config.paths.folder
             if "labels" in config:
                 config.labels = OmegaConf.to_container(config.labels, resolve=True)
             del config["hydra"]
@@ -165,7 +170,7 @@ def compose(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
     chosen = [*_chosen(parsed), *((str(group).partition("@")[0], str(choice)) for group, choice in choices.items())]
     check_nodes(_plain(config), resolved, partial(files.origin, chosen=chosen))
     check_options(resolved)
-    for part in ("train", "validation"):
+    for part in ("train", "validation") if "data" in config else ():
         own = None if OmegaConf.is_interpolation(config.data, part) else resolved["data"].get(part)
         if isinstance(own, Mapping) and isinstance(own.get("format"), str):
             target_signature(f"data.{part}.format", own["format"])
@@ -336,7 +341,7 @@ def _composed_of(config_name: str, chosen: tuple[str, ...]) -> Mapping[str, Any]
 
 
 def _check_folders(jobs: Sequence[DictConfig]) -> None:
-    folders = [job.paths.folder for job in jobs]
+    folders = [job.paths.folder for job in jobs if "paths" in job and not job.get("dry_run")]
     for folder in folders:
         if folders.count(folder) > 1:
             raise ConfigError(f"{folders.count(folder)} jobs would share the folder {folder}: give each its own name=…")

@@ -1,4 +1,5 @@
-"""The root schemas: what conf/train.yaml, conf/evaluate.yaml, conf/attribute.yaml and attribute_own.yaml may hold.
+"""The root schemas: what conf/train.yaml, conf/evaluate.yaml, conf/rescore.yaml, conf/attribute.yaml and
+attribute_own.yaml may hold.
 
 ``_target_`` leaves have no schema of their own: the constructor's signature is the schema (``ktr.config.keys``).
 """
@@ -80,10 +81,38 @@ class Train(Program):
 
 @dataclass
 class Evaluate(Program):
-    """conf/evaluate.yaml."""
+    """conf/evaluate.yaml, and conf/dry_run.yaml, which only looks whether the files of ``benchmark`` are there."""
 
     reward: Any = MISSING
     answers: Any = MISSING
+    benchmark: Any = None
+    dry_run: bool = False
+
+
+@dataclass
+class Fields:
+    """Under which keys the records of another project have what is needed; None: under one of the usual names."""
+
+    output: str | None = None
+    answer: str | None = None
+    id: Any = None
+    options: str | None = None
+    subtask: str | None = None
+    type: str | None = None
+    question: str | None = None
+    video: str | None = None
+
+
+@dataclass
+class Rescore:
+    """conf/rescore.yaml: the records of replies, the rule or rules that score them, records to compare with."""
+
+    rescore: str = MISSING
+    rule: Any = MISSING
+    metric: str = MISSING
+    fields: Fields = field(default_factory=Fields)
+    against: str | None = None
+    output: str | None = None
 
 
 @dataclass
@@ -114,5 +143,6 @@ class Attribute(Program):
 
 def register_schemas() -> None:
     """Make the schemas known to Hydra by the names that conf/*.yaml start with."""
-    for name, schema in {"train": Train, "evaluate": Evaluate, "attribute": Attribute}.items():
+    programs = {"train": Train, "evaluate": Evaluate, "attribute": Attribute, "rescore": Rescore}
+    for name, schema in programs.items():
         ConfigStore.instance().store(name=f"{name}_schema", node=schema)

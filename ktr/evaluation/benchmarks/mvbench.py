@@ -1,7 +1,7 @@
 """MVBench (arXiv 2311.17005): 20 tasks of 200 questions, from the videos of eleven older data sets."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -24,6 +24,7 @@ FRAMES = "tvqa/frames_fps3_hq"
 UNTOLD = "task not told"
 
 
+@dataclass(frozen=True)
 class MVBench(Benchmark):
     name, rule, metric, rows = "mvbench", "mvbench", "macro", 4000
 

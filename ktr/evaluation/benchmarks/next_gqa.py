@@ -5,6 +5,7 @@ letters ("B,C"): all of them (``strict``) and a part of them (``partial``) are t
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ktr.evaluation.benchmarks.benchmark import Benchmark
@@ -15,6 +16,7 @@ from ktr.evaluation.benchmarks.options import choice
 CANDIDATES = ("a0", "a1", "a2", "a3", "a4")
 
 
+@dataclass(frozen=True)
 class NExTGQA(Benchmark):
     """Its models choose among candidates by their own heads: a reply in words has no official rule."""
 

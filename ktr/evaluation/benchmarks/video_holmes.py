@@ -1,6 +1,7 @@
 """Video-Holmes (arXiv 2505.21374): reasoning over short suspense films, 1,837 questions in seven subtasks."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ktr.evaluation.benchmarks.benchmark import Benchmark
@@ -10,6 +11,7 @@ from ktr.evaluation.benchmarks.options import choice, some_options
 SUBTASKS = ("SR", "IMC", "TCI", "TA", "MHR", "PAR", "CTI")
 
 
+@dataclass(frozen=True)
 class VideoHolmes(Benchmark):
     name, rule, rows = "video_holmes", "video_holmes", 1837
 

@@ -1,6 +1,7 @@
 """VSI-Bench (arXiv 2412.14171): sizes, distances, counts and routes in rooms; 2,490 choices and 2,640 numbers."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ktr.evaluation.benchmarks.benchmark import Benchmark
@@ -16,6 +17,7 @@ TASKS = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
 class VSIBench(Benchmark):
     name, rule, metric, rows = "vsi_bench", "vsi_bench", "vsi_bench", 5130
 

@@ -3,11 +3,11 @@
 from difflib import get_close_matches
 
 from ktr.errors import ConfigError
-from ktr.evaluation.rules.official import mvbench, video_holmes, video_mme, vsi_bench
+from ktr.evaluation.rules.official import mvbench, video_holmes, videomme, vsi_bench
 from ktr.evaluation.rules.outcome import Rule
 from ktr.evaluation.rules.tagged import lenient, partial, strict, tw_grpo, video_r1
 from ktr.evaluation.rules.tempcompass import tempcompass
-from ktr.evaluation.rules.videommmu import videommmu
+from ktr.evaluation.rules.video_mmmu import video_mmmu
 
 RULES: dict[str, Rule] = {
     "video_r1": video_r1,
@@ -16,11 +16,11 @@ RULES: dict[str, Rule] = {
     "partial": partial,
     "tw_grpo": tw_grpo,
     "video_holmes": video_holmes,
-    "video_mme": video_mme,
+    "videomme": videomme,
     "mvbench": mvbench,
     "vsi_bench": vsi_bench,
     "tempcompass": tempcompass,
-    "videommmu": videommmu,
+    "video_mmmu": video_mmmu,
 }
 
 

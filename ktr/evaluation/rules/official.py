@@ -14,7 +14,7 @@ from ktr.evaluation.rules.outcome import NOTHING, Reading
 from ktr.rewards.answers import FIRST_TAG
 
 LAST_TAG = re.compile(r"<answer>\s*(.*?)\s*</answer>", re.DOTALL)
-VIDEO_MME_PHRASES = (
+VIDEOMME_PHRASES = (
     "The best answer is", "The correct answer is", "The answer is", "The answer", "The best option is",
     "The correct option is", "Best answer:Best option:",
 )  # fmt: skip
@@ -42,14 +42,14 @@ def video_holmes(reply: str, asked: Asked) -> Reading:
     return NOTHING
 
 
-def video_mme(reply: str, asked: Asked) -> Reading:
+def videomme(reply: str, asked: Asked) -> Reading:
     """Video-MME: some phrases are taken out, then the first capital A to D anywhere is the answer.
 
     "A man says C" is A. "Best answer: D" is B, for two phrases of the
     script ran together and are never found. What is no answer leaves its denominator (metric ``answered``).
     """
     text = bare(reply)
-    for phrase in VIDEO_MME_PHRASES:
+    for phrase in VIDEOMME_PHRASES:
         text = text.replace(phrase, "")
     found = re.search("[ABCD]", text)
     return _letter(found.group(), asked) if found else NOTHING

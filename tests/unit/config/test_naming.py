@@ -8,6 +8,7 @@ from ktr.config.command_line import CONF, check_command_line, compose
 from ktr.errors import ConfigError
 
 GROUPS_WITH_NONE = sorted(file.parent.relative_to(CONF).as_posix() for file in CONF.rglob("none.yaml"))
+GROUPS_WITH_NONE.remove("benchmark")  # of evaluate alone
 
 
 def name(*overrides: str) -> str:

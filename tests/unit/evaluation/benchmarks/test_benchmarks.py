@@ -15,8 +15,8 @@ from ktr.evaluation.benchmarks.next_gqa import NExTGQA
 from ktr.evaluation.benchmarks.own import OwnBenchmark
 from ktr.evaluation.benchmarks.tempcompass import TempCompass
 from ktr.evaluation.benchmarks.video_holmes import VideoHolmes
-from ktr.evaluation.benchmarks.video_mme import VideoMME
-from ktr.evaluation.benchmarks.videommmu import VideoMMMU
+from ktr.evaluation.benchmarks.video_mmmu import VideoMMMU
+from ktr.evaluation.benchmarks.videomme import VideoMME
 from ktr.evaluation.benchmarks.vsi_bench import VSIBench
 from ktr.evaluation.rules.named import RULES
 from ktr.evaluation.rules.outcome import judge
@@ -116,7 +116,7 @@ def test_video_mme_in_all_three_forms(write: Write):
     assert subtasks(loaded) == {"short": 1, "long": 2, "medium": 1}
     assert loaded.items[0].groups == {"domain": "Knowledge", "sub_category": "History", "task_type": "Counting"}
     assert len({item.id for item in loaded.items}) == 4
-    check_own_answers(loaded, "video_mme", *GENERAL)
+    check_own_answers(loaded, "videomme", *GENERAL)
 
 
 def test_vsi_bench(write: Write):
@@ -127,22 +127,22 @@ def test_vsi_bench(write: Write):
     check_own_answers(loaded, "vsi_bench", "video_r1", "strict", "lenient")
 
 
-def test_videommmu_has_pictures_numbers_and_many_options(write: Write):
+def test_video_mmmu_has_pictures_numbers_and_many_options(write: Write):
     picture = MMMU | {"options": "['3/8', \"it's\"]", "answer": "A", "image": {"path": "p.png"}}
     number = MMMU | {"id": "dev_Chemistry_1", "options": [], "answer": "12.97", "question_type": "open"}
     many = MMMU | {"id": "new_Music_2", "options": [f"option {n}" for n in range(14)], "answer": "N"}
-    write("videommmu/Adaptation.json", [picture, number])
-    write("videommmu/Comprehension.json", [MMMU])
-    folder = write("videommmu/Perception.json", [many]).parent
+    write("video_mmmu/Adaptation.json", [picture, number])
+    write("video_mmmu/Comprehension.json", [MMMU])
+    folder = write("video_mmmu/Perception.json", [many]).parent
     loaded = load(VideoMMMU, folder)
     assert subtasks(loaded) == {"Adaptation": 2, "Comprehension": 1, "Perception": 1}
     assert [medium.kind for medium in loaded.items[0].media] == ["video", "image"]
     assert [item.groups["discipline"] for item in loaded.items] == ["Science", "Science", "Science", "Art"]
     assert loaded.items[1].asked.problem_type == "numerical"
-    check_own_answers(loaded, "videommmu", "video_r1", "strict", "lenient")
+    check_own_answers(loaded, "video_mmmu", "video_r1", "strict", "lenient")
 
 
-def test_the_converted_videommmu_tells_its_tracks_by_their_order(write: Write):
+def test_the_converted_video_mmmu_tells_its_tracks_by_their_order(write: Write):
     rows = [converted(n, f"./Evaluation/VideoMMMU/dev_Math_{n % 2}.mp4") for n in range(6)]
     assert subtasks(load(VideoMMMU, write("eval.json", rows))) == {"Adaptation": 2, "Comprehension": 2, "Perception": 2}
     assert subtasks(load(VideoMMMU, write("part.json", rows[:5]))) == {"track not told": 5}

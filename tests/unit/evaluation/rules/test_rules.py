@@ -74,17 +74,17 @@ def test_no_letter_is_preferred_where_none_is_named(rule: str):
 
 RIGHT = [
     (COLORS, "<answer>C</answer>", {*RULES} - {"tempcompass"}), (COLORS, "C", {*RULES} - {"strict", "tw_grpo"}),
-    (COLORS, "(C)", {"lenient", "mvbench", "video_mme", "videommmu", "video_holmes"}),
-    (COLORS, "<answer>C. green</answer>", {"lenient", "video_mme", "mvbench", "videommmu", "vsi_bench"}),
-    (COLORS, "The answer is C.", {"lenient", "video_mme", "video_holmes"}), (COLORS, "answer: C", {"tw_grpo"}),
+    (COLORS, "(C)", {"lenient", "mvbench", "videomme", "video_mmmu", "video_holmes"}),
+    (COLORS, "<answer>C. green</answer>", {"lenient", "videomme", "mvbench", "video_mmmu", "vsi_bench"}),
+    (COLORS, "The answer is C.", {"lenient", "videomme", "video_holmes"}), (COLORS, "answer: C", {"tw_grpo"}),
     (TEXT, "green", {"video_r1", "lenient", "partial"}), (TEXT, "<answer>green</answer>", {*GENERAL}),
     (TEXT, "<answer>C</answer>", {*RULES} - {"tempcompass"}), (PLAIN, "green", {"video_r1", "lenient", "partial"}),
     (SEVERAL, "<answer>B,C</answer>", {*GENERAL}), (SEVERAL, "<answer>B, C</answer>", {*GENERAL}),
     (SEVERAL, "<answer>C,B</answer>", {"lenient", "partial", "tw_grpo"}), (SEVERAL, "(B) and (C)", set()),
     (COUNT, "<answer>10</answer>", {"video_r1", "strict", "lenient", "partial", "tw_grpo", "vsi_bench"}),
     (COUNT, "10.", {"lenient", "vsi_bench", "video_r1"}), (COUNT, "There are 10 of them.", {"lenient"}),
-    (NUMBER, "<answer>12.97</answer>", {"video_r1", "strict", "lenient", "videommmu"}),
-    (NUMBER, "So the mass is 12.97 g", {"lenient", "videommmu"}),
+    (NUMBER, "<answer>12.97</answer>", {"video_r1", "strict", "lenient", "video_mmmu"}),
+    (NUMBER, "So the mass is 12.97 g", {"lenient", "video_mmmu"}),
     (CHOICE, "B. running", {"tempcompass", "lenient", "video_r1"}), (CHOICE, "B", {"tempcompass", "lenient"}),
     (CHOICE, "B) running", {"tempcompass", "lenient"}), (YES, "Yes, it is.", {"tempcompass"}),
     (YES, "<answer>yes</answer>", {"tempcompass", *GENERAL}), (YES, "Yes.", {"tempcompass", "lenient"}),
@@ -96,7 +96,7 @@ RIGHT = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("asked", "reply", "rules"), RIGHT, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("asked", "reply", "rules"), RIGHT, ids=lambda value: value if isinstance(value, str) else "")
 def test_a_right_answer_has_full_marks_under_each_rule_that_applies(asked: Asked, reply: str, rules: set[str]):
     assert {rule for rule in rules if outcome(rule, reply, asked) != "right"} == set()
 
@@ -125,8 +125,8 @@ def test_video_holmes_finds_letters_in_words():
 
 
 def test_video_mme_takes_the_first_capital():
-    assert told("video_mme", "A man says C").prediction == "A" and told("video_mme", "Best answer: D").prediction == "B"
-    assert told("video_mme", "The correct answer is D").prediction == "D"
+    assert told("videomme", "A man says C").prediction == "A" and told("videomme", "Best answer: D").prediction == "B"
+    assert told("videomme", "The correct answer is D").prediction == "D"
 
 
 def test_mvbench_is_content_with_a_bracket_and_not_with_a_text():
@@ -149,12 +149,12 @@ def test_tempcompass_asks_no_model():
     assert outcome("tempcompass", CAPTIONS[0], MATCHING) == "wrong"
 
 
-def test_videommmu_reads_letters_as_mmmu_does():
-    assert told("videommmu", "Sample A. It is (B)").prediction == "A"
-    assert told("videommmu", "(A) or (B)").prediction == "B"
-    assert told("videommmu", "I am quite sure that it must be green").prediction == "C"
-    assert outcome("videommmu", "no idea") == "unparsable"
-    assert outcome("videommmu", "1,297 = 12.970", NUMBER) == "right" and outcome("videommmu", "13", NUMBER) == "wrong"
+def test_video_mmmu_reads_letters_as_mmmu_does():
+    assert told("video_mmmu", "Sample A. It is (B)").prediction == "A"
+    assert told("video_mmmu", "(A) or (B)").prediction == "B"
+    assert told("video_mmmu", "I am quite sure that it must be green").prediction == "C"
+    assert outcome("video_mmmu", "no idea") == "unparsable"
+    assert outcome("video_mmmu", "1,297 = 12.970", NUMBER) == "right" and outcome("video_mmmu", "13", NUMBER) == "wrong"
 
 
 def test_partial_credit_is_for_a_part_of_the_right_letters():

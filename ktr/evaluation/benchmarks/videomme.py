@@ -1,6 +1,7 @@
 """Video-MME (arXiv 2405.21075): 900 videos from 11 seconds to an hour, 2,700 questions, here without subtitles."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ktr.evaluation.benchmarks.benchmark import Benchmark
@@ -10,8 +11,9 @@ from ktr.evaluation.benchmarks.options import choice, some_options
 DURATIONS = ("short", "medium", "long")
 
 
+@dataclass(frozen=True)
 class VideoMME(Benchmark):
-    name, rule, metric, rows = "video_mme", "video_mme", "answered", 2700
+    name, rule, metric, rows = "videomme", "videomme", "answered", 2700
 
     def rows_in(self, document: Any, place: Place) -> Iterator[Any]:
         """The file for its script has a row for a video, with its questions in it."""

@@ -16,7 +16,7 @@ NUMBERS = (
 )
 
 
-def videommmu(reply: str, asked: Asked) -> Reading:
+def video_mmmu(reply: str, asked: Asked) -> Reading:
     """The letter or the number by the rules below; older copies of the script draw a letter at random, this one not."""
     text = bare(reply)
     if asked.problem_type == "multiple choice":

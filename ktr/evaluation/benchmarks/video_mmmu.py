@@ -6,7 +6,7 @@ Adaptation asks about a picture with the video; 18 of its questions have a numbe
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -34,8 +34,9 @@ DISCIPLINES = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True)
 class VideoMMMU(Benchmark):
-    name, rule, rows = "videommmu", "videommmu", 900
+    name, rule, rows = "video_mmmu", "video_mmmu", 900
 
     def official(self, row: Mapping[str, Any], place: Place) -> Fields:
         own, question, answer = (a_text(row, key, place) for key in ("id", "question", "answer"))

@@ -1,0 +1,81 @@
+"""Benchmarks and records on evaluate's command line."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra.utils import instantiate
+
+from ktr.config.command_line import CONF, check_command_line, compose
+from ktr.errors import ConfigError, InputError, MissingData
+from tests.unit.config.test_programs import WATCHED, outside_environment
+
+BENCHMARKS = sorted(file.stem for file in (CONF / "benchmark").glob("*.yaml") if file.stem not in ("none", "own"))
+
+
+@pytest.mark.parametrize("name", [name for name in BENCHMARKS if name != "shapes"])
+def test_every_benchmark_composes_and_names_a_rule_and_how_to_get_it(name: str):
+    from ktr.evaluation.rules.named import RULES
+
+    benchmark = instantiate(compose("dry_run", [f"benchmark={name}"]).benchmark)
+    assert benchmark.rule in RULES and benchmark.how_to_get.startswith("Get it: ") and not benchmark.allow_missing
+    with pytest.raises(MissingData, match=r"benchmark\.annotations=.* does not exist\. Get it: "):
+        check_command_line("dry_run", [f"benchmark={name}"])
+
+
+def test_the_embedded_world_is_a_benchmark(tmp_path: Path):
+    from ktr.evaluation.benchmarks.check import check
+
+    few = ["benchmark=shapes", f"paths.cache={tmp_path}", "data.validation.num_questions=2"]
+    (config,) = check_command_line("dry_run", few)
+    assert len(check(instantiate(config.benchmark)).require()) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "sentence"),
+    [
+        (["benchmark=mmvu"], ConfigError, "add dry_run=true"), (["dry_run=true"], ConfigError, "give benchmark=… as"),
+        (["benchmark=mmvuu"], ConfigError, "did you mean mmvu"),
+        (["benchmark=own", "dry_run=true"], ConfigError, r"benchmark\.annotations has no value"),
+        (["benchmark=mmvu", "benchmark.anotations=a"], ConfigError, r"did you mean benchmark\.annotations"),
+    ],
+)  # fmt: skip
+def test_a_wrong_command_line_is_one_sentence(arguments: list[str], error: type[Exception], sentence: str):
+    with pytest.raises(error, match=sentence):
+        check_command_line("evaluate", arguments)
+
+
+def test_records_that_are_not_there_and_unknown_fields_are_named(tmp_path: Path):
+    file = tmp_path / "items.jsonl"
+    with pytest.raises(InputError, match="there is no such file"):
+        check_command_line("rescore", [f"rescore={file}"])
+    file.write_text("{}")
+    check_command_line("rescore", [f"rescore={file}", "rule=[strict,lenient]", "fields.id=[a,b.c]"])
+    with pytest.raises(ConfigError, match=r"fields\.outptu: did you mean fields\.output"):
+        check_command_line("rescore", [f"rescore={file}", "fields.outptu=a"])
+    with pytest.raises(ConfigError, match="metric=macroo: choose one of micro"):
+        check_command_line("rescore", [f"rescore={file}", "metric=macroo"])
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", WATCHED, "ktr.evaluate", *arguments]
+    environment = outside_environment() | {"PATH": os.environ["PATH"]}
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=120)
+
+
+def test_records_are_rescored_and_benchmarks_looked_at_without_torch_and_without_a_trace(tmp_path: Path):
+    records = tmp_path / "a=b, c.jsonl"
+    records.write_text(json.dumps({"id": 1, "response": "<answer>A</answer>", "gt": "A"}))
+    done = run(tmp_path, f"rescore={records}", "rule=strict")
+    assert done.returncode == 0 and "100.00" in done.stdout and "1 right" in done.stdout, done.stderr
+    assert done.stderr.splitlines()[-1] in ("imported: ", "imported: scipy")
+    row = {"problem": "?", "solution": "A", "options": ["A. x", "B. y"], "path": "v/Art/0.mp4"}
+    (tmp_path / "rows.json").write_text(json.dumps([row]))
+    given = ["benchmark=mmvu", "benchmark.annotations=rows.json", "benchmark.media_root=.", "dry_run=true"]
+    done = run(tmp_path, *given)
+    assert done.returncode == 0 and "missing: v/Art/0.mp4" in done.stdout, done.stderr
+    assert "torch" not in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a=b, c.jsonl", "rows.json"]
