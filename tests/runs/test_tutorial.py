@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "tutorial.md"
 BLOCKS = re.findall(r"^```(python|yaml|bash)\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 
+pytestmark = pytest.mark.xdist_group("tutorial")  # what it prepares takes minutes: once is enough
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
