@@ -105,7 +105,10 @@ def check_before_and_after_a_push(engine: Any, prompts: Sequence[PromptInputs]) 
             engine.load_weights(engine.policy.named_weights(), version)
         check_samples(engine, engine.policy, prompts)
         ours, theirs = (
-            [group.completions[0].token_ids_T.tolist() for group in of.generate(prompts, GREEDY, seeds=[0] * 4)]
+            [
+                group.completions[0].token_ids_T.tolist()
+                for group in of.generate(prompts, GREEDY, seeds=[0] * len(prompts))
+            ]
             for of in (TransformersEngine(engine.policy), engine)
         )
         assert ours == theirs
