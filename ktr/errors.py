@@ -192,7 +192,8 @@ class JudgeError(KtrError):
     """A served judge refuses its requests, or leaves too many completions unjudged. The run can be resumed."""
 
     def __init__(self, address: str, reason: str):
-        super().__init__(f"the judge at {address}: {reason}; see to it, and go on with resume=auto")
+        remedy = "see to it, and start again: a run goes on from its last checkpoint"
+        super().__init__(f"the judge at {address}: {reason}; {remedy}")
         self.reason = reason
 
 

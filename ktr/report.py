@@ -17,7 +17,7 @@ and writes them there: table.md, table.tex, table.csv, rows.csv, cost.csv and fi
 
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ktr.config.endings import ending_of
@@ -100,10 +100,7 @@ def _gradients(argv: Sequence[str]) -> Iterator[str]:
     folders = parser.parse_args(argv).folder
     from ktr.analysis.gradient_table import write_gradient_table
 
-    for folder in folders:
-        text, path = write_gradient_table(folder)
-        yield text
-        yield str(path)
+    yield from _texts_and_paths(map(write_gradient_table, folders))
 
 
 def _specificity(argv: Sequence[str]) -> Iterator[str]:
@@ -115,8 +112,11 @@ def _specificity(argv: Sequence[str]) -> Iterator[str]:
     run_dirs = parser.parse_args(argv).run_dir
     from ktr.analysis.specificity import write_specificity
 
-    for run_dir in run_dirs:
-        text, path = write_specificity(run_dir)
+    yield from _texts_and_paths(map(write_specificity, run_dirs))
+
+
+def _texts_and_paths(written: Iterable[tuple[str, Path]]) -> Iterator[str]:
+    for text, path in written:
         yield text
         yield str(path)
 

@@ -1,7 +1,7 @@
 """A policy that a run has trained is asked as it was trained: the same frames and pixels, prompt and sampling."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,18 @@ NOT_OF_THE_RUN = ("sampling.num_completions",)  # how many answers are wanted is
 def ask_as_trained(config: DictConfig, overrides: Sequence[str]) -> None:
     """Take over ``NODES`` of the run that ``config.model.path`` is of, if it is of one.
 
-    ``overrides`` are the command line's: what it says of a node stands.
+    ``overrides`` are the command line's: what it says of a node stands. A node that builds a class which isn't ktr's
+    stays behind, with a warning: a folder from elsewhere may name any.
     """
     file = _config_of_run(Path(config.model.path))
     if file is None:
         return
-    trained: Any = OmegaConf.load(file)
+    trained: Any = OmegaConf.to_container(OmegaConf.load(file))
     given = [override.key_or_group for override in OverridesParser.create().parse_overrides(list(overrides))]
     taken = [node for node in NODES if node in config and node in trained and node not in given]
+    for node in [node for node in taken if not _is_ours(trained[node])]:
+        log.warning("%s: its %s has a class from elsewhere, which is left out; choose %s=… yourself", file, node, node)
+        taken.remove(node)
     kept = {key: OmegaConf.select(config, key) for key in (*given, *NOT_OF_THE_RUN) if key.split(".")[0] in taken}
     with open_dict(config):
         for node in taken:
@@ -32,6 +36,13 @@ def ask_as_trained(config: DictConfig, overrides: Sequence[str]) -> None:
         for key, value in kept.items():
             OmegaConf.update(config, key, value, force_add=True)
     log.info("%s as in %s", ", ".join(taken), file)
+
+
+def _is_ours(node: Any) -> bool:
+    """Whether all that a node of a config builds is ktr's."""
+    if isinstance(node, Mapping):
+        return str(node.get("_target_", "ktr.")).startswith("ktr.") and all(map(_is_ours, node.values()))
+    return all(map(_is_ours, node)) if isinstance(node, list) else True
 
 
 def _config_of_run(model: Path) -> Path | None:

@@ -11,9 +11,7 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache, partial
-from importlib.util import find_spec
 from itertools import product
-from pathlib import Path
 from typing import Any, cast
 
 from hydra import compose as hydra_compose
@@ -29,9 +27,9 @@ from yaml import YAMLError
 from ktr.config.benchmark_input import check_benchmark
 from ktr.config.endings import WRONG, Stopped, ending_of, stopped_by_signals
 from ktr.config.keys import check_nodes, check_override, nearest, target_signature
-from ktr.config.model_folder import family_of, require_adapter, require_model
 from ktr.config.own_input import check_own_input
 from ktr.config.refused import check_options
+from ktr.config.requirements import require_extras, require_paths
 from ktr.config.resumption import check_resumption
 from ktr.config.run_names import register_resolvers
 from ktr.config.schemas import register_schemas
@@ -45,7 +43,7 @@ from ktr.config.search_path import (
     with_search_path,
 )
 from ktr.config.table_rows import check_row, check_row_is_whole, row_overrides
-from ktr.errors import ConfigError, KtrError, MissingData, MissingExtra
+from ktr.errors import ConfigError, KtrError
 
 register_schemas()
 register_resolvers()
@@ -200,45 +198,6 @@ def _folder_name(name: Any) -> str:
     if not name or str(name) in (".", "..") or set(str(name)) & set("/\\\0"):
         raise ConfigError(f"name={name}: a run's name is that of its folder below paths.runs; give one word, without /")
     return str(name)
-
-
-def require_paths(config: DictConfig) -> None:
-    """Raise MissingModel or MissingData where a policy's folder lacks a file, or a dataset's file is not there.
-
-    And ConfigError where the policy is of a family that ktr does not have.
-    """
-    folder = Path(config.model.path)
-    require_model(folder, "model.path")
-    by_family = config.model._target_ == "ktr.policy.families.load_policy"  # and not a class of the user's own
-    family = family_of(folder) if by_family else None
-    if config.model.get("adapter") is not None:
-        require_adapter(Path(config.model.adapter), folder, family)
-    if config.get("compare") is not None:
-        require_model(Path(config.compare), "compare")
-        if by_family and (other := family_of(Path(config.compare), "compare")) != family:
-            raise ConfigError(
-                f"compare={config.compare} is of the family {other} and model.path={folder} of {family}: one prompt "
-                "cannot be read by both; compare policies of one family"
-            )
-    _require_data(config.data, "data")
-
-
-def require_extras(config: DictConfig) -> None:
-    """Raise MissingExtra where the rollout engine is one of vLLM's and vLLM is not installed."""
-    if config.rollout._target_.startswith("ktr.rollout.vllm.") and find_spec("vllm") is None:
-        raise MissingExtra("vllm", "vllm", " (without a GPU: the CPU build, `make setup-vllm`)")
-
-
-def _require_data(node: Any, at: str) -> None:
-    if not isinstance(node, DictConfig):
-        return
-    if node.get("_target_") == "ktr.data.dataset.QuestionDataset":
-        for key in ("annotations", "media_root"):
-            if not Path(node[key]).exists():
-                raise MissingData(f"{at}.{key}={node[key]} does not exist. {node.get('how_to_get', '')}".rstrip())
-    for key in map(str, node):
-        if not OmegaConf.is_interpolation(node, key):  # what stands elsewhere is named there
-            _require_data(node[key], f"{at}.{key}")
 
 
 def _jobs(config_name: str, overrides: list[str], multirun: bool) -> tuple[list[list[str]], bool]:

@@ -43,7 +43,7 @@ class QuestionDataset(Dataset[VideoQuestion]):
         how_to_get: str = "",
         format: Callable[[Any], Mapping[str, Any]] | str | None = None,
     ) -> None:
-        read = question_from_row if format is None else RowFormat(format).question
+        row_format = None if format is None else RowFormat(format)
         self.annotations, self.media_root = Path(annotations), Path(media_root)
         for path in (self.annotations, self.media_root):
             if not path.exists():
@@ -57,7 +57,7 @@ class QuestionDataset(Dataset[VideoQuestion]):
             try:
                 if isinstance(row, BrokenLine):
                     raise errors.MalformedRow(self.annotations, index, row.reason)
-                question = read(row, self.annotations, index, root)
+                question = _question(row, self.annotations, index, root, row_format)
                 if question.id in ids:
                     question = replace(question, id=f"{question.id}#{index}")
                 ids.add(question.id)
@@ -74,3 +74,13 @@ class QuestionDataset(Dataset[VideoQuestion]):
 
     def __getitem__(self, index: int) -> VideoQuestion:
         return self.questions[index]
+
+
+def _question(row: Any, file: Path, index: int, root: MediaRoot, row_format: RowFormat | None) -> VideoQuestion:
+    if row_format is None:
+        return question_from_row(row, file, index, root)
+    fields = row_format.fields(row, file, index)
+    try:
+        return question_from_row(fields, file, index, root)
+    except errors.RowError as error:
+        raise type(error)(error.file, error.row, f"{error.reason}, as {row_format.name} gives it") from error

@@ -6,10 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ktr.data.media_file import MediaRoot
-from ktr.data.rows import question_from_row
-from ktr.errors import ConfigError, FormatFault, RowError
-from ktr.types import VideoQuestion
+from ktr.errors import ConfigError, FormatFault
 
 
 class RowFormat:
@@ -31,8 +28,8 @@ class RowFormat:
                 f"format={self.name} cannot be called with a row alone ({error}): it takes one argument, the row"
             ) from error
 
-    def question(self, row: Any, file: Path, index: int, root: MediaRoot) -> VideoQuestion:
-        """The question of a row. Raises as ``question_from_row`` and, where the function fails, ``FormatFault``."""
+    def fields(self, row: Any, file: Path, index: int) -> Mapping[str, Any]:
+        """The fields that the function gives of a row. Raises ``FormatFault`` where it fails."""
         try:
             fields = self.function(row)
         except Exception as error:  # someone else's code may raise anything, and a row is one skip
@@ -40,10 +37,7 @@ class RowFormat:
             raise FormatFault(file, index, f"{self.name} raised {reason}") from error
         if not isinstance(fields, Mapping):
             raise FormatFault(file, index, f"{self.name} gave a {type(fields).__name__}, and no mapping of fields")
-        try:
-            return question_from_row(fields, file, index, root)
-        except RowError as error:
-            raise type(error)(error.file, error.row, f"{error.reason}, as {self.name} gives it") from error
+        return fields
 
 
 def _resolved(name: str) -> Callable[[Any], Any]:

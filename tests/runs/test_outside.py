@@ -1,4 +1,4 @@
-"""A package of a user's own, with its config files, from outside of the repository: trained, logged, measured, shown."""
+"""A package of a user's own, with its config files, from outside: trained, logged, measured, shown."""
 
 import csv
 import json

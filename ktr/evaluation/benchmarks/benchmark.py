@@ -1,5 +1,6 @@
 """What every benchmark has: its rows read into items, its official rule and metric by name, and how to get it."""
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -36,7 +37,7 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class Benchmark(ABC):
     """A benchmark on disk. A subclass has the constants below and reads one official row.
 
     Args:
@@ -58,9 +59,9 @@ class Benchmark:
     metric: ClassVar[Metric] = "micro"
     rows: ClassVar[int | None] = None  # how many items the whole benchmark has
 
+    @abstractmethod
     def official(self, row: Mapping[str, Any], place: Place) -> Fields:
         """What an official row says. Raises a ``RowError``."""
-        raise NotImplementedError
 
     def subtask(self, row: Mapping[str, Any], fields: Fields, place: Place) -> str:
         """The subtask of a row, official or converted."""

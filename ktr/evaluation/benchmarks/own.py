@@ -1,12 +1,13 @@
 """Questions of one's own: rows in Video-R1's form, or one function from a row to that form."""
 
-import pkgutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from ktr.data.row_file import BrokenLine
-from ktr.errors import ConfigError
+from ktr.data.row_format import RowFormat
+from ktr.errors import FormatFault
 from ktr.evaluation.benchmarks.benchmark import Benchmark
 from ktr.evaluation.benchmarks.item import Fields, Place
 
@@ -28,14 +29,15 @@ class OwnBenchmark(Benchmark):
             yield document
             return
         try:
-            function = pkgutil.resolve_name(self.format)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ConfigError(f"format={self.format}: there is no such function ({error})") from error
-        try:
-            yield function(document)
-        except Exception as error:  # someone else's code may raise anything, and a row is one skip
-            yield BrokenLine(f"{self.format} raised {type(error).__name__}: {error}")
+            yield _row_format(self.format).fields(document, place.file, place.index)
+        except FormatFault as error:
+            yield BrokenLine(error.reason)
 
     def official(self, row: Mapping[str, Any], place: Place) -> Fields:
         lacking = "problem" if "problem" not in row else "solution"
         raise place.fault(lacking, "is missing")
+
+
+@cache
+def _row_format(name: str) -> RowFormat:
+    return RowFormat(name)

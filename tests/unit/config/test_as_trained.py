@@ -48,3 +48,16 @@ def test_a_model_of_no_run_keeps_what_was_chosen(run: Path):
     before = OmegaConf.to_yaml(config)
     ask_as_trained(config, [])
     assert OmegaConf.to_yaml(config) == before
+
+
+def test_a_class_from_elsewhere_is_not_built_for_a_folder_s_sake(run: Path, caplog: pytest.LogCaptureFixture):
+    trained = OmegaConf.load(run / "config.yaml")
+    trained.prompt = {"_target_": "ktr.data.prompts.PromptTemplate", "instruction": {"_target_": "os.getcwd"}}
+    OmegaConf.save(trained, run / "config.yaml")
+    config = compose("attribute_own", [])
+    config.model.path = str(run / "policy")
+    before = OmegaConf.to_container(config.prompt)
+    with caplog.at_level("WARNING"):
+        ask_as_trained(config, [])
+    assert OmegaConf.to_container(config.prompt) == before and config.video.num_frames == 8
+    assert "its prompt has a class from elsewhere" in caplog.text

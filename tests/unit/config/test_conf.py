@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from hydra.utils import instantiate
 
-from ktr.config.command_line import CONF, check_command_line, compose, require_paths
+from ktr.config.command_line import CONF, check_command_line, compose
+from ktr.config.requirements import require_paths
 from ktr.errors import ConfigError, MissingData, MissingModel
 from tests.tiny_policy import VIDEO
 
