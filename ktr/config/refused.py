@@ -92,11 +92,18 @@ INSTEAD = {
 
 
 def check_options(config: Mapping[str, Any]) -> None:
-    """Raise ConfigError where a resolved config has an option that nothing would honour."""
+    """Raise ConfigError where a resolved config has an option that nothing would honour, or lacks what is measured."""
     if isinstance(trainer := config.get("trainer"), Mapping):
         _check_trainer(trainer)
     if isinstance(rollout := config.get("rollout"), Mapping):
         _check_extra(rollout)
+    if "answers" in config:  # held-out answers are judged by these two, whatever else is paid
+        for name in ("accuracy", "format"):
+            if "rewards" in config["reward"] and not config["reward"]["rewards"].get(name):
+                raise ConfigError(
+                    f"reward.rewards.{name} is off, and held-out answers are measured by it; keep it, with "
+                    f"reward.weights.{name}=0 if it is not to be paid"
+                )
 
 
 def _check_trainer(trainer: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ def run(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("policy", ["policy", "checkpoints/step-2/policy"])
+@pytest.mark.parametrize("policy", ["policy", "checkpoints/step-000002"])
 def test_frames_pixels_prompt_and_sampling_are_those_of_the_run(run: Path, policy: str):
     config = compose("attribute_own", [])
     config.model.path = str(run / policy)

@@ -120,3 +120,12 @@ def test_extra_that_reaches_no_server_and_several_gpus_of_one_engine_are_refused
         check_extra("block_size", addresses=("http://127.0.0.1:1",))
     with pytest.raises(ConfigError, match=r"choose rollout=vllm_server"):
         check_extra("tensor_parallel_size", 2, target=COLOCATE)
+
+
+@pytest.mark.parametrize("program", ["train", "evaluate"])
+@pytest.mark.parametrize("part", ["accuracy", "format"])
+def test_what_held_out_answers_are_measured_by_stays(program: str, part: str):
+    with pytest.raises(ConfigError, match=rf"reward\.rewards\.{part} is off, .* with reward\.weights\.{part}=0 if"):
+        compose(program, [f"reward.rewards.{part}=null"])
+    compose(program, [f"reward.weights.{part}=0"])
+    compose("attribute", [f"reward.rewards.{part}=null"])

@@ -2,6 +2,7 @@
 
 import math
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from ktr.algorithm.importance import TokenTruncation
 from ktr.attribution.views import Factual
 from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.rewards.composite import CompositeReward
 from ktr.training.rl_module import VideoRLModule
 from ktr.types import RolloutGroup
 from tests.unit.training.conftest import key_tokens
@@ -36,6 +38,29 @@ def test_nothing_is_generated_that_no_step_will_use(overlapped):
     module, engine = overlapped()
     fit(module, steps=2)
     assert engine.versions == [0, 0]
+
+
+class Asked:
+    """A judge that never says the same twice, and remembers what it was asked about."""
+
+    name = "asked"
+
+    def __init__(self) -> None:
+        self.groups: list[RolloutGroup] = []
+
+    def __call__(self, group: RolloutGroup) -> torch.Tensor:
+        return self.score_groups([group])[0]
+
+    def score_groups(self, groups: Sequence[RolloutGroup]) -> list[torch.Tensor]:
+        self.groups += groups
+        return [torch.arange(len(group.completions)) + float(len(self.groups)) for group in groups]
+
+
+def test_a_judge_is_asked_once_about_a_group(overlapped):
+    judge = Asked()
+    module, _ = overlapped(reward=CompositeReward({"asked": judge}))
+    fit(module, steps=3)
+    assert len(judge.groups) == len({id(group) for group in judge.groups}) == 9
 
 
 def test_no_thread_stays_after_training(overlapped):
