@@ -35,6 +35,10 @@ def _done(config: DictConfig) -> object:
         return check(instantiate(config.benchmark)).table()
     ask_as_trained(config, HydraConfig.get().overrides.task)
     OmegaConf.resolve(config)
+    if config.benchmark is not None:
+        from ktr.evaluation.asking.run import ask_benchmark
+
+        return ask_benchmark(config)
     from ktr.evaluation.run import run_evaluation
 
     return run_evaluation(config)

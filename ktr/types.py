@@ -27,11 +27,24 @@ MediaKind = Literal["video", "image"]
 
 
 @dataclass(frozen=True)
+class Clip:
+    """A part of a video, from ``start`` to ``end`` in seconds; and ``fps``, that of a folder of frames."""
+
+    start: float = 0.0
+    end: float = math.inf
+    fps: float = 3.0
+
+
+WHOLE = Clip()
+
+
+@dataclass(frozen=True)
 class MediaFile:
-    """A video or a picture that a question is about, as it lies on disk."""
+    """A video or a picture that a question is about, as it lies on disk; a video may be a folder of its frames."""
 
     path: Path
     kind: MediaKind = "video"
+    clip: Clip = WHOLE
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,6 @@ def check_benchmark(config: Mapping[str, Any]) -> None:
     benchmark, dry_run = config.get("benchmark"), config.get("dry_run")
     if dry_run and benchmark is None:
         raise ConfigError("dry_run=true looks at a benchmark: give benchmark=… as well")
-    if benchmark is not None and not dry_run:
-        raise ConfigError(
-            "benchmark=… is not asked yet: add dry_run=true to look at its files, or give rescore=<records> for "
-            "replies that there are"
-        )
     for key in ("annotations", "media_root"):
         if benchmark is not None and key in benchmark and not Path(benchmark[key]).expanduser().exists():
             how = benchmark.get("how_to_get", "")

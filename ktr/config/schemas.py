@@ -81,11 +81,20 @@ class Train(Program):
 
 @dataclass
 class Evaluate(Program):
-    """conf/evaluate.yaml, and conf/dry_run.yaml, which only looks whether the files of ``benchmark`` are there."""
+    """conf/evaluate.yaml, and conf/dry_run.yaml, which only looks whether the files of ``benchmark`` are there.
+
+    ``endpoint`` is asked in place of the policy, if it is one. ``rule`` takes the place of the benchmark's own.
+    """
 
     reward: Any = MISSING
     answers: Any = MISSING
+    decoding: Any = MISSING
     benchmark: Any = None
+    endpoint: Any = None
+    rule: str | None = None
+    batch_size: int = 32
+    num_decoders: int = 2
+    retry_failed: bool = False
     dry_run: bool = False
 
 

@@ -83,13 +83,22 @@ def timed_frame_indices(seconds: np.ndarray, num_frames: int) -> list[int]:
     return indices + indices[-1:] * (count % 2)
 
 
-def choose_frames(footage: Footage, num_frames: int, min_frames: int, sampling: str) -> list[int]:
-    total_num_frames = len(footage.seconds)
-    if total_num_frames < min_frames:
-        raise Rejected("TooShortMedia", f"it has {total_num_frames} frames, at least {min_frames} are needed")
+def within(seconds: np.ndarray, start: float, end: float) -> slice:
+    """The frames that are on show from ``start`` to ``end``; all where it ends at infinity and starts at 0."""
+    first = int(np.searchsorted(seconds, start + 1e-6, side="right")) - 1 if start > 0 else 0
+    last = int(np.searchsorted(seconds, end + 1e-6, side="right"))
+    if (start > 0 and start > seconds[-1] + 1) or end < start:
+        raise Rejected("TooShortMedia", f"it has no frame from second {start:g} to {end:g}: it ends at {seconds[-1]:g}")
+    return slice(max(first, 0), max(last, first + 1))
+
+
+def choose(seconds: np.ndarray, num_frames: int, min_frames: int, sampling: str) -> list[int]:
+    """Places among the frames of these times."""
+    if len(seconds) < min_frames:
+        raise Rejected("TooShortMedia", f"it has {len(seconds)} frames, at least {min_frames} are needed")
     if sampling == "time":
-        return timed_frame_indices(footage.seconds, num_frames)
-    return uniform_frame_indices(total_num_frames, num_frames)
+        return timed_frame_indices(seconds, num_frames)
+    return uniform_frame_indices(len(seconds), num_frames)
 
 
 def video_stream(container: InputContainer) -> av.VideoStream:
@@ -230,14 +239,17 @@ BACKENDS = {"decord": decode_with_decord, "pyav": decode_with_pyav}
 
 
 def decode(
-    path: str, num_frames: int, min_frames: int, sampling: str, backends: Sequence[str]
+    path: str, num_frames: int, min_frames: int, sampling: str, backends: Sequence[str], start: float, end: float
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Decodes with the first backend that gives all that was asked for; the last one's verdict stands."""
     try:
         footage = inspect(path)
     except UNREADABLE as error:
         raise Rejected("CorruptMedia", f"PyAV: {error}") from None
-    indices = choose_frames(footage, num_frames, min_frames, sampling)
+    clip = within(footage.seconds, start, end)
+    seconds = footage.seconds[clip] - footage.seconds[clip.start]
+    places = choose(seconds, num_frames, min_frames, sampling)
+    indices = [clip.start + place for place in places]
     verdict = Rejected("CorruptMedia", "no backend was asked")
     for backend in backends:
         try:
@@ -251,10 +263,10 @@ def decode(
         else:
             header = {
                 "shape": list(frames_FHWC.shape),
-                "indices": indices,
-                "seconds": footage.seconds[indices].tolist(),
+                "indices": places,
+                "seconds": seconds[places].tolist(),
                 "fps": footage.fps,
-                "total": len(footage.seconds),
+                "total": len(seconds),
                 "is_constant_rate": footage.is_constant_rate,
             }
             return header, frames_FHWC

@@ -24,8 +24,10 @@ from jaxtyping import UInt8
 
 from ktr import errors
 from ktr.data import decode_worker
+from ktr.data.frame_folder import frame_files, read_frames
 from ktr.data.image import read_image
 from ktr.data.media_file import check_media_file
+from ktr.types import WHOLE, Clip
 
 START_TIMEOUT_S = 120.0
 
@@ -113,16 +115,18 @@ class VideoReader:
         self._worker: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
 
-    def read(self, path: Path) -> DecodedVideo:
-        """Decodes the sampled frames of the video at ``path``.
+    def read(self, path: Path, clip: Clip = WHOLE) -> DecodedVideo:
+        """Decodes the sampled frames of the video at ``path``, or of a ``clip`` of it as if the file were cut there.
 
         Raises ``MissingMedia``, ``NotAVideo`` (no picture), ``TooShortMedia``, ``CorruptMedia`` (empty, truncated,
         damaged) or ``DecodeTimeout``.
         """
+        if path.is_dir():
+            return self._read_folder(path, clip)
         check_media_file(path)
         with self._lock:
             try:
-                return self._decode(path)
+                return self._decode(path, clip)
             except TimeoutError:
                 self._kill()
                 limit = self.settings.decode_timeout_s
@@ -147,7 +151,21 @@ class VideoReader:
     def __del__(self) -> None:
         self._kill()
 
-    def _decode(self, path: Path) -> DecodedVideo:
+    def _read_folder(self, path: Path, clip: Clip) -> DecodedVideo:
+        """Of frames that lie there as pictures; they need no decoding process."""
+        files = frame_files(path)
+        seconds = np.arange(len(files)) / clip.fps
+        try:
+            shown = decode_worker.within(seconds, clip.start, clip.end)
+            places = decode_worker.choose(seconds[shown], self.settings.num_frames, self.settings.min_frames, "index")
+        except decode_worker.Rejected as error:
+            raise REJECTIONS[error.kind](path, error.reason) from None
+        frames_FHWC = read_frames(path, [files[shown.start + place] for place in places])
+        return DecodedVideo(
+            frames_FHWC, tuple(places), clip.fps, shown.stop - shown.start, path, tuple(seconds[places])
+        )
+
+    def _decode(self, path: Path, clip: Clip) -> DecodedVideo:
         worker = self._start() if self._worker is None else self._worker
         settings = self.settings
         request = {
@@ -156,6 +174,8 @@ class VideoReader:
             "min_frames": settings.min_frames,
             "sampling": settings.sampling,
             "backends": settings.backends,
+            "start": clip.start,
+            "end": clip.end,
             "timeout_s": settings.decode_timeout_s,
         }
         assert worker.stdin is not None

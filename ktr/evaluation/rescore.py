@@ -9,6 +9,7 @@ from ktr.evaluation.compare import Compared, compare
 from ktr.evaluation.records import Replies, Reply, read_replies
 from ktr.evaluation.rules.named import rule_named
 from ktr.evaluation.rules.outcome import Judgement, Outcome, Rule, judge
+from ktr.evaluation.score_table import accuracy_lines, closing_lines
 from ktr.evaluation.scores import Scored, summarize
 from ktr.record.json_file import write_object
 
@@ -87,19 +88,5 @@ def _compared(rule: str, against: str, compared: Compared) -> str:
 
 def _table(rule: str, summary: Mapping[str, Any]) -> str:
     named = [(name or "-", figures) for name, figures in summary["by_subtask"].items()]
-    rows = [*(named if len(named) > 1 else []), ("all", summary)]
-    width = max(len("subtask"), *(len(name) for name, _ in rows))
-    lines = [f"rule {rule}", f"{'subtask':{width}}      n  accuracy  95 % interval"]
-    for name, figures in rows:
-        for measure, what in (("accuracy", ""), ("mra", "  mean relative accuracy")):
-            if figures.get(measure) is not None:
-                low, high = figures[f"{measure}_low"], figures[f"{measure}_high"]
-                value = f"{100 * figures[measure]:8.2f}  {100 * low:5.2f} to {100 * high:5.2f}"
-                lines.append(f"{name:{width}}  {figures['n']:5}  {value}{what}")
-    if summary["official"]["value"] is not None:
-        lines.append(f"official ({summary['official']['metric']}): {100 * summary['official']['value']:.2f}")
-    lines.append(", ".join(f"{count} {name}" for name, count in summary["outcomes"].items() if count))
-    if summary["left_out"]:
-        share = 100 * summary["accuracy_of_all"]
-        lines.append(f"{summary['left_out']} without a reply are left out; with them as wrong it is {share:.2f}")
-    return "\n".join(lines)
+    lines = [f"rule {rule}", *accuracy_lines([*(named if len(named) > 1 else []), ("all", summary)])]
+    return "\n".join([*lines, *closing_lines(summary)])

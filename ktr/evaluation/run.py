@@ -3,6 +3,7 @@
 from contextlib import closing
 from pathlib import Path
 
+import torch
 from hydra.utils import instantiate
 from lightning.pytorch import seed_everything
 from omegaconf import DictConfig
@@ -53,7 +54,7 @@ def _prepare(config: DictConfig) -> tuple[Path, Policy, RolloutEngine, QuestionD
     run_dir = Path(config.paths.run_dir)
     start_run(run_dir, config, config.seed)
     encoder = instantiate(config.encoder)
-    policy = instantiate(config.model).eval()
+    policy = instantiate(config.model).eval().to("cuda" if torch.cuda.is_available() else "cpu")
     data = instantiate(config.data, encode=encoder.encode, check=instantiate(config.reward).check)
     data.setup("validate")  # as Lightning does in training: rows that are no questions are counted as skips too
     return run_dir, policy, instantiate(config.rollout, policy=policy), data

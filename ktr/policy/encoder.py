@@ -4,9 +4,11 @@ What a family says of its own: how a medium is written, in which blocks of place
 whose class cuts frames into patches.
 """
 
+import copy
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -63,6 +65,13 @@ class Encoder(ABC):
         self._max_position = self.context_tokens - max_answer_tokens
         self.max_prompt_tokens = min(max_prompt_tokens, self._max_position)
 
+    def apart(self, num_frames: int) -> "Encoder":
+        """This encoder with a reader of its own, for another thread, and for ``num_frames`` of each video."""
+        other = copy.copy(self)
+        other.tokenizer = copy.deepcopy(self.tokenizer)  # one is not to be used by two threads
+        other.reader = VideoReader(replace(self.reader.settings, num_frames=num_frames))
+        return other
+
     def encode(self, question: VideoQuestion) -> PromptInputs:
         """Read the media of one question and encode it.
 
@@ -113,7 +122,7 @@ class Encoder(ABC):
 
     def _read(self, file: MediaFile) -> tuple[Float[torch.Tensor, "N C"], Medium]:
         if file.kind == "video":
-            video = self.reader.read(file.path)
+            video = self.reader.read(file.path, file.clip)
             self._check_shape(file.path, video.frames_FHWC.shape[1:3])
             frames = torch.from_numpy(np.ascontiguousarray(video.frames_FHWC)).permute(0, 3, 1, 2)
             bounds = self._bounds(len(frames))

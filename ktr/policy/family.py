@@ -60,7 +60,8 @@ class Policy(nn.Module, ABC):
     ``freeze`` names the parts that are not trained: vision, merger, language, embeddings, head. ``adapter`` is a folder
     of PEFT's whose adapter is merged in: part of the start and the reference. ``lora`` holds the arguments of PEFT's
     ``LoraConfig`` (see ``ktr.policy.lora``); where it is given only the new adapters are trained. ``attention`` is
-    ``sdpa`` or ``flash_attention_2``. Raises ``MissingModel`` where a folder isn't there: nothing is ever fetched.
+    ``sdpa`` or ``flash_attention_2``, ``dtype`` may be ``auto``: as the folder's weights are. Raises ``MissingModel``
+    where a folder isn't there: nothing is ever fetched.
 
     ``banned_ids`` may not be written: a completion that holds a placeholder could not be scored by any engine.
     ``black_patch_C`` is a flattened patch of a black frame. ``temporal_patch_size`` frames are a temporal patch,
@@ -88,7 +89,7 @@ class Policy(nn.Module, ABC):
         super().__init__()
         self.path = Path(path)
         require_config(self.path)
-        self.model: Any = self._load(self.path, getattr(torch, dtype))
+        self.model: Any = self._load(self.path, "auto" if dtype == "auto" else getattr(torch, dtype))
         if adapter is not None:
             merge_folder(self.model, Path(adapter))
         self.tokenizer = AutoTokenizer.from_pretrained(self.path)
@@ -322,7 +323,7 @@ class Policy(nn.Module, ABC):
         """Write the adapters alone, in peft's layout."""
         self.model.save_pretrained(folder)
 
-    def _load(self, folder: Path, dtype: torch.dtype) -> Any:
+    def _load(self, folder: Path, dtype: torch.dtype | Literal["auto"]) -> Any:
         return self.model_class.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True)
 
     def _frozen(self, names: Sequence[str]) -> list[nn.Module]:

@@ -1,0 +1,86 @@
+"""items.jsonl: one line an item, written as it ends, by one process; a run that was killed goes on behind it."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from ktr.errors import MissingData, naming
+from ktr.record.json_file import unreadable, write_whole
+
+Line = dict[str, Any]
+
+
+class ItemsFile:
+    """The lines of a run by item id. A torn last line, of a process that was killed, is cut off.
+
+    Raises ``MissingData`` where another line is no JSON object with an id.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines: dict[str, Line] = {}
+        self._file: IO[str] | None = None
+        if path.exists():
+            self._read()
+
+    def append(self, line: Line) -> None:
+        """Write one item's line. What was written outlives a killed process."""
+        with naming(self.path):
+            if self._file is None:
+                self._file = self.path.open("a", encoding="utf-8")
+            self._file.write(_written(line))
+            self._file.flush()
+        self.lines[line["id"]] = line
+
+    def drop(self, outcomes: Sequence[str]) -> int:
+        """Take out the items of these outcomes, so that they are asked again; how many they were."""
+        kept = {id: line for id, line in self.lines.items() if line["outcome"] not in outcomes}
+        num_dropped = len(self.lines) - len(kept)
+        if num_dropped:
+            self.lines = kept
+            self._rewrite()
+        return num_dropped
+
+    def put_in_order(self, ids: Sequence[str]) -> None:
+        """Write the lines anew in the order of ``ids``: a whole run's file is the same whatever ended first."""
+        place = {id: index for index, id in enumerate(ids)}
+        self.lines = dict(sorted(self.lines.items(), key=lambda entry: place[entry[0]]))
+        self._rewrite()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _rewrite(self) -> None:
+        self.close()
+        write_whole(self.path, "".join(map(_written, self.lines.values())))
+
+    def _read(self) -> None:
+        with naming(self.path), self.path.open("r+b") as file:
+            whole = 0
+            for number, raw in enumerate(file, 1):
+                if not raw.endswith(b"\n"):
+                    file.truncate(whole)
+                    os.fsync(file.fileno())
+                    break
+                whole += len(raw)
+                line = _parsed(raw)
+                if line is None:
+                    raise MissingData(unreadable(self.path, f"line {number} is no item"))
+                self.lines[line["id"]] = line
+
+
+def _written(line: Mapping[str, Any]) -> str:
+    text = json.dumps(line, ensure_ascii=False)
+    return text.encode("utf-8", errors="backslashreplace").decode() + "\n"
+
+
+def _parsed(raw: bytes) -> Line | None:
+    try:
+        line = json.loads(raw)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) and isinstance(line.get("id"), str) and "outcome" in line else None
