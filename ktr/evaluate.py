@@ -1,7 +1,7 @@
 """``python -m ktr.evaluate model.path=…``: compose → check → instantiate → run.
 
-``benchmark=mmvu dry_run=true`` only looks whether a benchmark's rows and videos are there. ``rescore=<records>`` scores
-replies that are on disk, without a model.
+``benchmark=mmvu`` asks a benchmark, ``benchmark=mmvu,videomme`` one after the other; with ``dry_run=true`` it only
+looks whether rows and videos are there. ``rescore=<records>`` scores replies that are on disk, without a model.
 """
 
 import sys
@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from ktr.config.as_trained import ask_as_trained
-from ktr.config.command_line import CONF, launch
+from ktr.config.command_line import CONF, checked, launch
 from ktr.config.free_text import literal
 
 TEXTS = ("rescore", "against", "output", "benchmark.annotations", "benchmark.media_root")
@@ -45,13 +45,31 @@ def _done(config: DictConfig) -> object:
 
 
 def main() -> None:
-    arguments = literal(sys.argv[1:], TEXTS)
+    """Each benchmark of ``benchmark=a,b`` is a run of its own; all are checked before the first one starts.
+
+    They are no sweep of Hydra's, which knows no key that only a swept file has, such as ``benchmark.limit``.
+    """
+    given = literal(sys.argv[1:], TEXTS)
+    jobs = [_with_config_name(arguments) for arguments in _by_benchmark(given)]
+    for arguments in jobs if len(jobs) > 1 else ():
+        checked("evaluate", arguments)
+    for arguments in jobs:
+        sys.argv[1:] = arguments
+        launch(evaluate, "evaluate")
+
+
+def _by_benchmark(arguments: list[str]) -> list[list[str]]:
+    place = next((place for place, text in enumerate(arguments) if text.startswith("benchmark=")), None)
+    if place is None or "--multirun" in arguments or "-m" in arguments:
+        return [arguments]
+    names = arguments[place].partition("=")[2].strip("[]").split(",")
+    return [[*arguments[:place], f"benchmark={name.strip()}", *arguments[place + 1 :]] for name in names]
+
+
+def _with_config_name(arguments: list[str]) -> list[str]:
     if any(argument.partition("=")[0] == "rescore" for argument in arguments):
-        arguments = ["--config-name=rescore", *arguments]
-    elif "dry_run=true" in arguments:
-        arguments = ["--config-name=dry_run", *arguments]
-    sys.argv[1:] = arguments
-    launch(evaluate, "evaluate")
+        return ["--config-name=rescore", *arguments]
+    return ["--config-name=dry_run", *arguments] if "dry_run=true" in arguments else arguments
 
 
 if __name__ == "__main__":

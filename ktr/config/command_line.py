@@ -8,8 +8,8 @@ import logging
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache, partial
 from itertools import product
 from typing import Any, cast
@@ -17,6 +17,7 @@ from typing import Any, cast
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra._internal.utils import get_args_parser  # hydra.main's own parser, which nothing public hands out
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, ValueType
 from hydra.errors import HydraException
@@ -26,6 +27,7 @@ from yaml import YAMLError
 
 from ktr.config.benchmark_input import check_benchmark
 from ktr.config.endings import WRONG, Stopped, ending_of, stopped_by_signals
+from ktr.config.free_text import quoted
 from ktr.config.keys import check_nodes, check_override, nearest, target_signature
 from ktr.config.own_input import check_own_input
 from ktr.config.refused import check_options
@@ -65,11 +67,7 @@ def launch(
     jobs: list[DictConfig] = []
     try:
         with stopped_by_signals():
-            try:
-                sys.argv[1:], options = _given(config_name, sys.argv[1:])
-                jobs, swept = _checked(config_name, options)
-            except KtrError as error:
-                sys.exit(_report(config_name, WRONG, f"{type(error).__name__}: {error}"))
+            sys.argv[1:], options, jobs, swept = checked(config_name, sys.argv[1:])
             if swept and options.cfg:  # Hydra prints the config of a single job, and refuses a sweep
                 sys.stdout.write(_configs(jobs, options))
                 return
@@ -80,6 +78,18 @@ def launch(
             raise
         logging.getLogger(__name__).debug("the run failed", exc_info=True)
         sys.exit(_report(config_name, *ending))
+
+
+def checked(config_name: str, arguments: Sequence[str]) -> tuple[list[str], Namespace, list[DictConfig], bool]:
+    """The arguments made whole, what Hydra reads in them, the jobs, and whether they are a sweep.
+
+    Ends the process with one sentence where the command line is wrong.
+    """
+    try:
+        whole, options = _given(config_name, arguments)
+        return whole, options, *_checked(config_name, options)
+    except KtrError as error:
+        sys.exit(_report(config_name, WRONG, f"{type(error).__name__}: {error}"))
 
 
 def check_command_line(config_name: str, arguments: Sequence[str]) -> list[DictConfig]:
@@ -125,6 +135,7 @@ def _checked(config_name: str, options: Namespace) -> tuple[list[DictConfig], bo
         check_row(job)
         if "trainer" in job:
             check_resumption(job)
+            validation_benchmarks(job)
         check_own_input(job)
         require_paths(job)
         require_extras(job)
@@ -174,6 +185,25 @@ def compose(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
             target_signature(f"data.{part}.format", own["format"])
     _check_signals(resolved, choices)
     return config
+
+
+def validation_benchmarks(job: DictConfig) -> dict[str, DictConfig]:
+    """The nodes of the benchmarks of ``validation.benchmarks`` by name.
+
+    Raises ConfigError where there is no such benchmark or option, and MissingData where its files are not there.
+    """
+    folders = [f"paths.{key}={quoted(str(value))}" for key, value in job.paths.items() if key in ("data", "cache")]
+    nodes = {}
+    for entry in OmegaConf.to_container(job.validation.benchmarks, resolve=True):  # pyright: ignore[reportGeneralTypeIssues]
+        options: dict[str, Any] = {"name": entry} if isinstance(entry, str) else dict(entry)
+        if not isinstance(name := options.pop("name", None), str):
+            raise ConfigError(f"validation.benchmarks={entry}: an entry is a benchmark's name, or {{name: …, keys}}")
+        texts = {key: quoted(value) if isinstance(value, str) else value for key, value in options.items()}
+        given = [f"benchmark.{key}={value}" for key, value in texts.items()]
+        config = compose("dry_run", [f"benchmark={name}", *folders, *given])
+        check_benchmark(config)
+        nodes[name] = config.benchmark
+    return nodes
 
 
 def _composed(config_name: str, overrides: Sequence[str], parsed: Sequence[Override], files: ConfigFiles) -> DictConfig:
@@ -306,8 +336,16 @@ def _check_folders(jobs: Sequence[DictConfig]) -> None:
             raise ConfigError(f"{folders.count(folder)} jobs would share the folder {folder}: give each its own name=…")
 
 
-def _hydra() -> Any:
-    return initialize_config_dir(str(CONF), version_base="1.3", job_name="check")
+@contextmanager
+def _hydra() -> Iterator[None]:
+    """Hydra for composing; that of a job which runs is put aside meanwhile."""
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3", job_name="check"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = outer
 
 
 def _parse(overrides: Sequence[str]) -> list[Override]:

@@ -56,7 +56,7 @@ def step_of(checkpoint: Path) -> int:
 def checkpoint_folder(config: Mapping[str, Any]) -> Path:
     """Where the checkpoints of a run with this config are."""
     for callback in (config.get("callbacks") or {}).values():
-        if str(callback.get("_target_")).endswith(".ModelFolderCheckpoint"):
+        if callback is not None and str(callback.get("_target_")).endswith(".ModelFolderCheckpoint"):
             return Path(callback["folder"])
     return Path(config["paths"]["run_dir"], "checkpoints")
 

@@ -58,6 +58,17 @@ class Table:
 
 
 @dataclass
+class Validation:
+    """Benchmarks that are measured beside the held-out questions: ``num_items`` of each, always the same.
+
+    An entry is a benchmark's name, or its ``name`` with keys of its file, such as ``annotations``.
+    """
+
+    benchmarks: list[Any] = field(default_factory=list)
+    num_items: int = 64
+
+
+@dataclass
 class Train(Program):
     """conf/train.yaml."""
 
@@ -74,6 +85,7 @@ class Train(Program):
     logger: Any = MISSING
     callbacks: Any = MISSING
     labels: dict[str, str] = field(default_factory=dict)
+    validation: Validation = field(default_factory=Validation)
     dynamic_sampling: Any = None
     probe: Any = None
     table: Table | None = None

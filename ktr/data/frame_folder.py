@@ -8,16 +8,16 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ktr.data.image import read_image
-from ktr.errors import CorruptMedia, NotAVideo
+from ktr.errors import CorruptMedia
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
 def frame_files(folder: Path) -> list[Path]:
-    """The pictures of a folder in the order of the numbers in their names. Raises ``NotAVideo`` where it has none."""
+    """The pictures of a folder, by the numbers in their names. Raises ``CorruptMedia`` where it has none."""
     files = [file for file in folder.iterdir() if file.suffix.lower() in ENDINGS]
     if not files:
-        raise NotAVideo(folder, "it is a folder without pictures")
+        raise CorruptMedia(folder, "it is a folder, without pictures in it")
     return sorted(files, key=_by_number)
 
 

@@ -48,6 +48,7 @@ rollout/tokens_per_second       | tokens/s | completion tokens by time of the ro
 val/*/accuracy                  | share    | held-out questions answered right, in this way of answering
 val/*/format                    | share    | held-out answers in the asked-for form
 val/*/completion_length         | tokens   | mean length of a held-out answer
+benchmark/*/accuracy            | share    | the same items of a benchmark answered right, at each validation
 time/gradients_seconds          | s        | measuring the parts of the gradient, at the steps that do
 time/*_seconds                  | s        | this part of a step
 train/questions_per_second      | 1/s      | questions by time of a step, without validation

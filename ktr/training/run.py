@@ -18,17 +18,20 @@ from ktr.algorithm.weighting import signal_views
 from ktr.analysis.report import write_report
 from ktr.attribution.absent_media import refuse_absent_media
 from ktr.attribution.views import View
+from ktr.config.command_line import validation_benchmarks
 from ktr.config.resumption import checkpoint_folder, checkpoints, resumed_checkpoint, step_of
 from ktr.console.quiet import quiet_libraries
 from ktr.data.datamodule import QuestionDataModule
 from ktr.errors import ConfigError, MissingData
 from ktr.evaluation.parts import check_parts
+from ktr.policy.encoder import Encoder
 from ktr.policy.family import Policy
 from ktr.record.curves import finishing
 from ktr.record.json_file import read_object, write_object
 from ktr.record.run_record import start_run
 from ktr.record.throughput import Throughput
 from ktr.scoring.reference import Reference
+from ktr.training.benchmark_validation import BenchmarkValidation
 from ktr.training.checkpoint import TRAINER_STATE
 from ktr.training.policy_module import PolicyModule
 from ktr.training.replicated_strategy import ReplicatedStrategy
@@ -59,6 +62,8 @@ def run_training(config: DictConfig, changed: Mapping[str, tuple[Any, Any]] | No
     if isinstance(datamodule, QuestionDataModule):
         refuse_absent_media(_views(module), datamodule.train.questions)
     trainer = build_trainer(config)
+    if benchmarks := validation_benchmarks(config):
+        cast(Any, trainer).callbacks.append(_benchmark_validation(config, benchmarks, encoder))
     if trainer.is_global_zero:
         resumed_at = None if resumed_from is None else step_of(resumed_from)
         for later in checkpoints(checkpoint_folder(config)):  # a longer run takes the batch that was cut as a whole
@@ -92,6 +97,8 @@ def run_training(config: DictConfig, changed: Mapping[str, tuple[Any, Any]] | No
                 "skips": dict(datamodule.skips.counts),
             }
             for callback in cast(Any, trainer).callbacks:
+                if isinstance(callback, BenchmarkValidation):
+                    summary["benchmarks"] = callback.summary
                 if isinstance(callback, Throughput):
                     summary |= {
                         "questions_per_second": callback.questions_per_second,
@@ -107,6 +114,16 @@ def run_training(config: DictConfig, changed: Mapping[str, tuple[Any, Any]] | No
         write_object(run_dir / "summary.json", summary)
         write_report(run_dir)
     return run_dir
+
+
+def _benchmark_validation(config: DictConfig, benchmarks: Mapping[str, Any], encoder: Encoder) -> BenchmarkValidation:
+    return BenchmarkValidation(
+        {name: instantiate(node) for name, node in benchmarks.items()},
+        config.validation.num_items,
+        encoder,
+        config.sampling.max_tokens,
+        config.seed,
+    )
 
 
 def _views(module: PolicyModule) -> dict[str, Sequence[View]]:

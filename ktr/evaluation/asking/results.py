@@ -15,6 +15,8 @@ COLUMNS = {
     "tempcompass_mc": "tempcompass", "videomme": "videomme",
 }  # fmt: skip
 
+REASONS = 5
+
 
 def scored_of(line: Line, subtask: str | None = None) -> Scored:
     """The judged item of a line; ``subtask`` takes the place of its own."""
@@ -48,6 +50,7 @@ def results(name: str, identity: Mapping[str, Any], lines: Sequence[Line], metri
         "completion_tokens": sum(line["completion_tokens"] for line in asked),
         "seconds": round(sum(line["seconds"] for line in asked), 2),
         "cost": sum(costs) if costs else None,
+        "reasons": [f"{line['id']}: {line['reason']}" for line in lines if line["output"] is None][:REASONS],
         "published": published_of(identity["benchmark"]["name"]),
     }
 
@@ -72,6 +75,7 @@ def table(result: Mapping[str, Any]) -> str:
     ]
     lines += accuracy_lines([*(rows if len(rows) > 1 else []), *groups, ("all", summary)])
     lines += closing_lines(summary)
+    lines += [f"  {reason}" for reason in result["reasons"]]
     if result["cost"] is not None:
         lines.append(f"cost: {result['cost']:.2f} dollars")
     if result["published"]:

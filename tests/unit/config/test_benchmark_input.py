@@ -26,6 +26,37 @@ def test_every_benchmark_composes_and_names_a_rule_and_how_to_get_it(name: str):
         check_command_line("dry_run", [f"benchmark={name}"])
 
 
+@pytest.mark.parametrize("name", sorted(file.stem for file in (CONF / "decoding").glob("*.yaml")))
+def test_every_decoding_composes_and_asks(name: str):
+    config = compose("evaluate", ["benchmark=shapes", f"decoding={name}"])
+    first = instantiate(config.decoding).next(())
+    assert first.sampling.max_tokens == config.sampling.max_tokens and first.num_frames in (16, 32)
+
+
+def test_a_published_benchmark_is_asked_as_the_field_does_unless_the_command_line_says_otherwise():
+    config = compose("evaluate", ["benchmark=videomme"])
+    assert config.resume and config.model.path.endswith("Qwen2.5-VL-7B-COT-SFT") and config.model.dtype == "auto"
+    assert (config.video.max_pixels, config.sampling.max_tokens) == (256 * 28 * 28, 1024)
+    sampling = instantiate(config.decoding.sampling)
+    assert (sampling.temperature, sampling.top_p, sampling.max_tokens) == (0.1, 0.001, 1024)
+    given = compose(
+        "evaluate", ["benchmark=videomme", "video=paper", "decoding=greedy", "prompt=shapes", "resume=false"]
+    )
+    assert (given.video.max_pixels, given.decoding.sampling.temperature, given.resume) == (128 * 28 * 28, 0.0, False)
+    assert given.prompt.instruction == "" and not compose("evaluate").resume
+
+
+def test_several_benchmarks_are_runs_of_their_own():
+    from ktr.evaluate import _by_benchmark
+
+    assert [*_by_benchmark(["a=1", "benchmark=mmvu,shapes", "b"])] == [
+        ["a=1", "benchmark=mmvu", "b"], ["a=1", "benchmark=shapes", "b"]
+    ]  # fmt: skip
+    assert _by_benchmark(["a=1,2"]) == [["a=1,2"]] and _by_benchmark(["-m", "benchmark=a,b"]) == [
+        ["-m", "benchmark=a,b"]
+    ]
+
+
 def test_the_embedded_world_is_a_benchmark(tmp_path: Path):
     from ktr.evaluation.benchmarks.check import check
 

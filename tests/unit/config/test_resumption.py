@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from ktr.config.command_line import check_command_line, compose
-from ktr.config.resumption import check_resumption, resumed_checkpoint
+from ktr.config.resumption import check_resumption, checkpoint_folder, resumed_checkpoint
 from ktr.errors import ConfigError, MissingData
 
 
@@ -158,3 +158,8 @@ def test_the_command_line_is_refused_before_any_work(begin, runs: Path, tiny_mod
         check_command_line(
             "train", ["name=run", f"paths.runs={runs}", f"model.path={tiny_model}", "optimizer.weight_decay=1"]
         )
+
+
+def test_a_run_may_be_without_an_observer():
+    job = compose("train", ["callbacks.model_checkpoint=null", "callbacks.progress=null"])
+    assert checkpoint_folder(job) == Path(job.paths.run_dir, "checkpoints")

@@ -1,0 +1,62 @@
+"""A small part of a benchmark, always the same, is asked at each validation."""
+
+import json
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+from lightning.pytorch import LightningModule, Trainer
+
+from ktr.config.command_line import check_command_line, compose, validation_benchmarks
+from ktr.data.prompts import PromptTemplate
+from ktr.data.video import VideoReader, VideoSettings
+from ktr.errors import ConfigError, MissingData
+from ktr.policy.qwen2_5_vl.inputs import PromptEncoder
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.rollout.transformers.engine import TransformersEngine
+from ktr.shapes.benchmark import ShapesBenchmark, shapes_benchmark
+from ktr.shapes.dataset_folder import ShapesDataset
+from ktr.shapes.example import Mixture
+from ktr.shapes.world import WorldSettings
+from ktr.training.benchmark_validation import BenchmarkValidation, fixed_part
+
+
+@pytest.fixture(scope="module")
+def benchmark(tmp_path_factory: pytest.TempPathFactory) -> ShapesBenchmark:
+    world = WorldSettings(num_frames=16, min_events=3, max_events=4, frame_size=56, fps=2.0)
+    dataset = ShapesDataset("validation", 12, 0, tmp_path_factory.mktemp("world"), world, Mixture())
+    return shapes_benchmark(dataset)
+
+
+def test_the_part_is_the_same_each_time_and_of_a_longer_one_the_start(benchmark: ShapesBenchmark):
+    some, more = fixed_part(benchmark, 4), fixed_part(benchmark, 8)
+    assert len(some) == 4 and [item for item in more if item in some] == some == fixed_part(benchmark, 4)
+    assert len(fixed_part(benchmark, 99)) == 12 and [item.id for item in some] != ["0", "1", "2", "3"]
+
+
+def test_each_validation_logs_the_accuracy_of_the_same_items(
+    benchmark: ShapesBenchmark, policy: QwenVLPolicy, policy_folder: Path
+):
+    reader = VideoReader(VideoSettings(num_frames=16, max_pixels=3136, min_pixels=3136))
+    encoder = PromptEncoder(policy_folder, PromptTemplate("", {}), reader, max_prompt_tokens=960)
+    callback = BenchmarkValidation({"shapes": benchmark}, 5, encoder, max_tokens=6, seed=0)
+    logged: list[tuple[str, float]] = []
+    module = Mock(spec=LightningModule, policy=policy, engine=TransformersEngine(policy))
+    module.log.side_effect = lambda name, value: logged.append((name, value))
+    for _ in range(2):
+        callback.on_validation_epoch_end(Mock(spec=Trainer, global_rank=0, world_size=1), module)
+    assert logged[0] == logged[1] and logged[0][0] == "benchmark/shapes/accuracy"
+    assert callback.summary["shapes"]["n"] == 5 and callback.summary["shapes"]["low"] <= logged[0][1]
+
+
+def test_benchmarks_of_a_training_are_looked_for_before_it_starts(tmp_path: Path):
+    with pytest.raises(MissingData, match=r"benchmark\.annotations=.* does not exist\. Get it: "):
+        check_command_line("train", ["validation.benchmarks=[mmvu]"])
+    with pytest.raises(ConfigError, match="benchmark=mmvuu: conf/benchmark has no such file; did you mean mmvu"):
+        check_command_line("train", ["validation.benchmarks=[mmvuu]"])
+    rows = tmp_path / "a, b.json"
+    rows.write_text(json.dumps([{"problem": "?", "solution": "A", "options": ["A. x"], "path": "v.mp4"}]))
+    own = f"{{name: own, annotations: '{rows}', media_root: '{tmp_path}'}}"
+    config = compose("train", [f"validation.benchmarks=[{own},shapes]"])
+    nodes = validation_benchmarks(config)
+    assert nodes["own"].annotations == str(rows) and nodes["shapes"].limit is None
