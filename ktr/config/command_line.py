@@ -194,7 +194,7 @@ def validation_benchmarks(job: DictConfig) -> dict[str, DictConfig]:
     """
     folders = [f"paths.{key}={quoted(str(value))}" for key, value in job.paths.items() if key in ("data", "cache")]
     nodes = {}
-    for entry in OmegaConf.to_container(job.validation.benchmarks, resolve=True):  # pyright: ignore[reportGeneralTypeIssues]
+    for entry in cast(list[Any], OmegaConf.to_container(job.validation.benchmarks, resolve=True)):
         options: dict[str, Any] = {"name": entry} if isinstance(entry, str) else dict(entry)
         if not isinstance(name := options.pop("name", None), str):
             raise ConfigError(f"validation.benchmarks={entry}: an entry is a benchmark's name, or {{name: …, keys}}")
