@@ -15,17 +15,19 @@ NOT_OF_THE_RUN = ("sampling.num_completions",)  # how many answers are wanted is
 
 
 def ask_as_trained(config: DictConfig, overrides: Sequence[str]) -> None:
-    """Take over ``NODES`` of the run that ``config.model.path`` is of, if it is of one.
+    """Take over the nodes ``config.as_trained`` of the run that ``config.model.path`` is of, if it is of one.
 
-    ``overrides`` are the command line's: what it says of a node stands. A node that builds a class which isn't ktr's
-    stays behind, with a warning: a folder from elsewhere may name any.
+    They are ``NODES`` where the config names none. ``overrides`` are the command line's: what it says of a node stands.
+    A node that builds a class which isn't ktr's stays behind, with a warning: a folder from elsewhere may name any.
     """
     file = _config_of_run(Path(config.model.path))
     if file is None:
         return
     trained: Any = OmegaConf.to_container(OmegaConf.load(file))
     given = [override.key_or_group for override in OverridesParser.create().parse_overrides(list(overrides))]
-    taken = [node for node in NODES if node in config and node in trained and node not in given]
+    taken = [
+        node for node in config.get("as_trained", NODES) if node in config and node in trained and node not in given
+    ]
     for node in [node for node in taken if not _is_ours(trained[node])]:
         log.warning("%s: its %s has a class from elsewhere, which is left out; choose %s=… yourself", file, node, node)
         taken.remove(node)

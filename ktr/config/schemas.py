@@ -96,6 +96,7 @@ class Evaluate(Program):
     """conf/evaluate.yaml, and conf/dry_run.yaml, which only looks whether the files of ``benchmark`` are there.
 
     ``endpoint`` is asked in place of the policy, if it is one. ``rule`` takes the place of the benchmark's own.
+    ``as_trained`` are the nodes that the policy of a run is asked with (``config.as_trained``).
     """
 
     reward: Any = MISSING
@@ -103,6 +104,7 @@ class Evaluate(Program):
     decoding: Any = MISSING
     benchmark: Any = None
     endpoint: Any = None
+    as_trained: list[str] = MISSING
     rule: str | None = None
     batch_size: int = 32
     num_decoders: int = 2

@@ -20,7 +20,13 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, dict]
     """The lines of each engine's run by item."""
     folder, found = tmp_path_factory.mktemp("runs"), {}
     for engine, more in ENGINES.items():
-        given = ["benchmark=shapes", "benchmark.limit=48", f"rollout={engine}", f"paths.runs={folder}", f"name={engine}"]
+        given = [
+            "benchmark=shapes",
+            "benchmark.limit=48",
+            f"rollout={engine}",
+            f"paths.runs={folder}",
+            f"name={engine}",
+        ]
         config = compose("evaluate", [*given, *more])
         path = Path(ask_benchmark(config).splitlines()[-1]).with_name("items.jsonl")
         found[engine] = {line["id"]: line for line in map(json.loads, path.read_text().splitlines())}

@@ -61,3 +61,15 @@ def test_a_class_from_elsewhere_is_not_built_for_a_folder_s_sake(run: Path, capl
         ask_as_trained(config, [])
     assert OmegaConf.to_container(config.prompt) == before and config.video.num_frames == 8
     assert "its prompt has a class from elsewhere" in caplog.text
+
+
+@pytest.mark.parametrize(("benchmark", "frames"), [("videomme", 16), ("shapes", 8), ("own", 8)])
+def test_a_published_benchmark_has_the_prompt_of_the_run_and_the_frames_of_the_evaluation(
+    run: Path, benchmark: str, frames: int
+):
+    files = ["benchmark.annotations=a.json", "benchmark.media_root=."] if benchmark == "own" else []
+    config = compose("evaluate", [f"benchmark={benchmark}", *files])
+    config.model.path = str(run / "policy")
+    ask_as_trained(config, [])
+    assert (config.prompt.instruction, config.video.num_frames) == ("so ?", frames)
+    assert config.sampling.max_tokens == (1024 if benchmark == "videomme" else 33)
