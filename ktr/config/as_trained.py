@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 log = logging.getLogger(__name__)
 
+ASKING = "ktr.yaml"  # in an exported folder: those of its run
 NODES = ("video", "prompt", "sampling")
 NOT_OF_THE_RUN = ("sampling.num_completions",)  # how many answers are wanted is the question's business
 
@@ -48,7 +49,9 @@ def _is_ours(node: Any) -> bool:
 
 
 def _config_of_run(model: Path) -> Path | None:
-    """The config of the run in whose folder a policy lies: runs/<run>/policy, or one of its checkpoints."""
+    """The config of the run in whose folder a policy lies, runs/<run>/policy, or of which it was exported."""
+    if (model / ASKING).is_file():
+        return model / ASKING
     for folder in model.absolute().parents[:3]:
         if (folder / "config.yaml").is_file() and (folder / "record.json").is_file():
             return folder / "config.yaml"

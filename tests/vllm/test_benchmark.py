@@ -4,9 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from ktr.config.command_line import compose
 from ktr.evaluation.asking.run import ask_benchmark
+from ktr.policy.families import load_policy
+from ktr.training.export import export
 
 ENGINES = {
     "transformers": [],
@@ -41,3 +44,22 @@ def test_each_engine_gives_the_same_answers(lines: dict[str, dict[str, dict]], e
     assert [{key: line[key] for key in same} for line in first.values()] == [
         {key: line[key] for key in same} for line in other.values()
     ]
+
+
+@pytest.mark.parametrize("engine", ["transformers", "vllm_colocate"])
+def test_an_exported_run_answers_as_the_policy_it_is_of(lines: dict[str, dict[str, dict]], engine: str, tmp_path: Path):
+    start = compose("train", ["name=run"])
+    run = tmp_path / "run"
+    load_policy(start.model.path).save(run / "policy")
+    OmegaConf.save(start, run / "config.yaml", resolve=True)
+    config = compose(
+        "evaluate",
+        [
+            *("benchmark=shapes", "benchmark.limit=48", f"paths.runs={tmp_path}", f"rollout={engine}", "name=exported"),
+            *ENGINES[engine],
+        ],
+    )
+    config.model.path = str(export(run, tmp_path / "export"))
+    path = Path(ask_benchmark(config).splitlines()[-1]).with_name("items.jsonl")
+    outputs = {line["id"]: line["output"] for line in map(json.loads, path.read_text().splitlines())}
+    assert outputs == {id: line["output"] for id, line in lines["transformers"].items()}
