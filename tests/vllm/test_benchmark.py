@@ -8,8 +8,8 @@ from omegaconf import OmegaConf
 
 from ktr.config.command_line import compose
 from ktr.evaluation.asking.run import ask_benchmark
+from ktr.export.exported_folder import export
 from ktr.policy.families import load_policy
-from ktr.training.export import export
 
 ENGINES = {
     "transformers": [],

@@ -62,8 +62,8 @@ def model_card(
         "## What it was measured at", "", *_measured(summary, results), "",
         "## How it was trained", "", *_settings(config, record), "",
         "## What it is not", "",
-        "Measured on the questions above, and on no others. Its reasoning was rewarded for leading to right answers; it "
-        "need not be why it gives them.", "",
+        "Measured on the questions above, and on no others. Its reasoning was rewarded for leading to right answers; "
+        "it need not be why it gives them.", "",
     ]  # fmt: skip
     return "\n".join(lines)
 

@@ -16,10 +16,10 @@ from ktr.config.as_trained import ASKING, NODES
 from ktr.config.model_folder import require_model
 from ktr.config.resumption import checkpoint_folder, checkpoints, step_of, written_config
 from ktr.errors import ConfigError, MissingData
+from ktr.export.model_card import model_card
 from ktr.policy.families import load_policy
 from ktr.policy.family import Policy
 from ktr.record.json_file import read_object
-from ktr.record.model_card import model_card
 
 CARD = "README.md"
 PROCESSORS = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")

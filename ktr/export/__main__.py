@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, nargs="*", default=[], help="folders of evaluations, for the card")
     arguments = parser.parse_args(argv)
     quiet_libraries()
-    from ktr.training.export import export  # not above: it loads torch
+    from ktr.export.exported_folder import export  # not above: it loads torch
 
     try:
         output = arguments.output or arguments.run / "export"

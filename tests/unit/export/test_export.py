@@ -8,11 +8,11 @@ import torch
 from omegaconf import OmegaConf
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from ktr import export as program
 from ktr.config.as_trained import ask_as_trained
 from ktr.config.command_line import compose
+from ktr.export import __main__ as program
+from ktr.export.exported_folder import export
 from ktr.policy.families import load_policy
-from ktr.training.export import export
 from tests.tiny_policy import random_prompt
 
 LORA = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj", "down_proj"]}
@@ -99,7 +99,7 @@ def test_ktr_asks_it_as_it_was_trained(run: Path, tmp_path: Path):
 def test_an_export_is_there_whole_or_not_at_all(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     export(run, tmp_path / "out")
     before = (tmp_path / "out" / "README.md").read_text()
-    monkeypatch.setattr("ktr.training.export.model_card", lambda *_: 1 / 0)
+    monkeypatch.setattr("ktr.export.exported_folder.model_card", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         export(run, tmp_path / "out", "2")
     assert (tmp_path / "out" / "README.md").read_text() == before
