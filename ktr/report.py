@@ -10,6 +10,9 @@ and writes them there: table.md, table.tex, table.csv, rows.csv, cost.csv and fi
 
 ``python -m ktr.report gradients <folder>`` prints the paper's figure of gradients from the runs below a folder.
 
+``python -m ktr.report leaderboard <folder> …`` puts the results of evaluations side by side, with published ones;
+``run`` and ``compare`` take their folders as well.
+
 ``python -m ktr.report words runs/<run> …`` writes words.html, words.json and figures: which words the signals select.
 
 ``python -m ktr.report cases <run> <run>`` shows the held-out questions on which two policies differ most, side by side.
@@ -56,6 +59,11 @@ def _runs(argv: Sequence[str]) -> Iterator[str]:
     from ktr.analysis.words.words_page import words_of_run
 
     for run_dir in run_dirs:
+        if (run_dir / "results.json").exists():
+            from ktr.evaluation.reports.answers_page import write_answers_page
+
+            yield str(write_answers_page(run_dir))
+            continue
         if words := words_of_run(run_dir):
             yield str(words)
         yield str(write_report(run_dir))
@@ -84,6 +92,13 @@ def _compare(argv: Sequence[str]) -> Iterator[str]:
     parser.add_argument("run_dir", type=Path, nargs="+", help="run folders, finished or not")
     parser.add_argument("--output", type=Path, default=Path("compare.html"), help="compare.html here, if not given")
     arguments = parser.parse_args(argv)
+    from ktr.evaluation.reports.folder import is_evaluation
+
+    if all(map(is_evaluation, arguments.run_dir)):
+        from ktr.evaluation.reports.pairs_page import write_pairs
+
+        yield from _text_and_path(write_pairs(arguments.run_dir, arguments.output))
+        return
     from ktr.analysis.compare import write_comparison
     from ktr.analysis.words.words_page import words_of_run
 
@@ -113,6 +128,24 @@ def _specificity(argv: Sequence[str]) -> Iterator[str]:
     from ktr.analysis.specificity import write_specificity
 
     yield from _texts_and_paths(map(write_specificity, run_dirs))
+
+
+def _leaderboard(argv: Sequence[str]) -> Iterator[str]:
+    parser = ArgumentParser(
+        prog="python -m ktr.report leaderboard",
+        description="Put the results of python -m ktr.evaluate side by side, with published ones: Markdown, LaTeX, "
+        "bars, a radar of subtasks, one page.",
+    )
+    parser.add_argument("folder", type=Path, nargs="+", help="a folder with results.json in it or below it")
+    parser.add_argument("--output", type=Path, default=Path("leaderboard"), help="a folder; leaderboard, if not given")
+    arguments = parser.parse_args(argv)
+    from ktr.evaluation.reports.leaderboard import write_leaderboard
+
+    yield from _text_and_path(write_leaderboard(arguments.folder, arguments.output))
+
+
+def _text_and_path(written: tuple[str, Path]) -> Iterator[str]:
+    yield from map(str, written)
 
 
 def _texts_and_paths(written: Iterable[tuple[str, Path]]) -> Iterator[str]:
@@ -161,6 +194,7 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], Iterator[str]]] = {
     "tables": _tables,
     "words": _words,
     "cases": _cases,
+    "leaderboard": _leaderboard,
 }
 
 if __name__ == "__main__":

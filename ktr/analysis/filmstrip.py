@@ -58,7 +58,7 @@ def _read(reader: VideoReader, file: MediaFile) -> Strip:
     try:
         if file.kind == "image":
             return Strip(file, reader.read_image(file.path)[None])
-        video = reader.read(file.path)
+        video = reader.read(file.path, file.clip)
         return Strip(file, video.frames_FHWC, video.seconds_per_temporal_patch(1))
     except MediaError as error:
         log.info("no frames: %s", error)

@@ -1,6 +1,7 @@
 """Completions as JSON lines: what rollouts.jsonl and attribution.jsonl hold, one completion a line."""
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from ktr.errors import naming
-from ktr.types import Experience, MediaFile, TokenScores, TokenWeights, VideoQuestion
+from ktr.types import WHOLE, Clip, Experience, MediaFile, TokenScores, TokenWeights, VideoQuestion
 
 Record = dict[str, Any]
 DecodeTokens = Callable[[Sequence[int]], list[str]]
@@ -101,11 +102,15 @@ def media_entries(question: VideoQuestion) -> Record:
 
 
 def media_of(record: Record) -> tuple[MediaFile, ...]:
-    """The media that a record's question is about, from ``media_entries``."""
+    """The media that a record's question is about, from ``media_entries``; of videos the clip from start to end."""
     paths, kinds = record["media"], record["data_type"]
     if isinstance(paths, str):
         paths, kinds = [paths], [kinds]
-    return tuple(MediaFile(Path(path), kind) for path, kind in zip(paths, kinds, strict=True))
+    start, end = record.get("start"), record.get("end")
+    clip = Clip(start or 0.0, math.inf if end is None else end)
+    return tuple(
+        MediaFile(Path(path), kind, clip if kind == "video" else WHOLE) for path, kind in zip(paths, kinds, strict=True)
+    )
 
 
 def append_records(path: Path, records: Iterable[Record]) -> None:

@@ -26,6 +26,7 @@ from ktr.evaluation.asking.results import results, table
 from ktr.evaluation.benchmarks.check import Checked, check
 from ktr.evaluation.benchmarks.item import Item
 from ktr.evaluation.benchmarks.media import MediaFinder
+from ktr.evaluation.reports.answers_page import write_answers_page
 from ktr.evaluation.rules.named import rule_named
 from ktr.evaluation.rules.outcome import WITHOUT_REPLY, Outcome
 from ktr.record.json_file import write_object
@@ -59,9 +60,12 @@ def ask_benchmark(config: DictConfig) -> str:
             file.put_in_order([item.id for item in checked.loaded.items])
             lines = [*file.lines.values()]
         result = results(config.name, identity, lines, checked.benchmark.metric)
+        model = config.model.path if config.endpoint is None else config.endpoint.model
+        result |= {"model": str(model), "seed": config.seed}
         result |= {"rows_skipped": len(checked.loaded.skips), "media_missing": len(checked.missing)}
         path = write_object(run_dir / "results.json", result)
-    return f"{table(result)}\n{path}"
+        page = write_answers_page(run_dir)
+    return f"{table(result)}\n{page}\n{path}"
 
 
 def _ask(config: DictConfig, items: Sequence[Item], checked: Checked, rule_name: str, file: ItemsFile) -> None:

@@ -1,0 +1,1 @@
+"""What is made of the folders of evaluations: pages, a leaderboard, comparisons."""
