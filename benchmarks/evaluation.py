@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from ktr.config.command_line import compose
 from ktr.evaluation.asking.ask import Answered, Reply, Take
-from ktr.evaluation.asking.run import ask_benchmark
+from ktr.evaluation.benchmark_run import ask_benchmark
 
 REASONING = "<think>" + "It is the second one that moves to the left, so that the color is red. " * 16 + "</think>"
 

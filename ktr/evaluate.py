@@ -36,7 +36,7 @@ def _done(config: DictConfig) -> object:
     ask_as_trained(config, HydraConfig.get().overrides.task)
     OmegaConf.resolve(config)
     if config.benchmark is not None:
-        from ktr.evaluation.asking.run import ask_benchmark
+        from ktr.evaluation.benchmark_run import ask_benchmark
 
         return ask_benchmark(config)
     from ktr.evaluation.run import run_evaluation

@@ -139,7 +139,7 @@ def _leaderboard(argv: Sequence[str]) -> Iterator[str]:
     parser.add_argument("folder", type=Path, nargs="+", help="a folder with results.json in it or below it")
     parser.add_argument("--output", type=Path, default=Path("leaderboard"), help="a folder; leaderboard, if not given")
     arguments = parser.parse_args(argv)
-    from ktr.evaluation.reports.leaderboard import write_leaderboard
+    from ktr.evaluation.reports.leaderboard_files import write_leaderboard
 
     yield from _text_and_path(write_leaderboard(arguments.folder, arguments.output))
 

@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from ktr.config.command_line import compose
-from ktr.evaluation.asking.run import ask_benchmark
+from ktr.evaluation.benchmark_run import ask_benchmark
 from ktr.export.exported_folder import export
 from ktr.policy.families import load_policy
 

@@ -1,4 +1,4 @@
-"""Results side by side: a row a model, a column a benchmark, published rows below; as text, LaTeX, figures, one page.
+"""Results side by side: a row a model, a column a benchmark, published rows below.
 
 Two results of one column that were asked otherwise (frames, pixels, prompt, rule, decoding, items, versions) bear a
 mark, and what differs is said below the table.
@@ -10,11 +10,8 @@ from pathlib import Path
 
 from ktr.evaluation.asking.identity import differences
 from ktr.evaluation.asking.results import published_of
-from ktr.evaluation.reports.folder import EvaluationFolder, evaluations_below
-from ktr.record.json_file import write_whole
+from ktr.evaluation.reports.folder import EvaluationFolder
 from ktr.tables.grids import Grid
-from ktr.tables.latex import escape
-from ktr.tables.markdown import grid_markdown
 
 OF_THE_MODEL = ("model", "endpoint", "engine")  # what rows are about
 NOTHING = "–"
@@ -28,23 +25,6 @@ class Leaderboard:
     cells: dict[str, dict[str, EvaluationFolder]]
     marks: dict[tuple[str, str], str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-
-
-def write_leaderboard(folders: Sequence[Path], output: Path) -> tuple[str, Path]:
-    """Write leaderboard.md, .tex, figures and leaderboard.html into ``output``; the text, and the page's path."""
-    from ktr.evaluation.reports.leaderboard_figures import write_figures  # not above: it draws
-
-    board = leaderboard(evaluations_below(folders))
-    output.mkdir(parents=True, exist_ok=True)
-    grid, notes = leaderboard_grid(board), all_notes(board)
-    text = "\n\n".join([grid_markdown(grid), *(["\n".join(f"- {note}" for note in notes)] if notes else [])])
-    figures = write_figures(board, output)
-    pictures = "\n\n".join(f"![{name}]({path.name})" for name, path in figures.items())
-    write_whole(output / "leaderboard.md", f"{text}\n\n{pictures}\n")
-    write_whole(output / "leaderboard.tex", latex(grid, notes))
-    from ktr.analysis.html import write_page
-
-    return text, write_page(output / "leaderboard.html", "leaderboard.html", grid=grid, notes=notes, figures=figures)
 
 
 def leaderboard(results: Sequence[EvaluationFolder]) -> Leaderboard:
@@ -101,23 +81,6 @@ def all_notes(board: Leaderboard) -> list[str]:
             if result.result.get("media_missing"):
                 notes.append(f"{name}, {benchmark}: media of {result.result['media_missing']} items are missing")
     return [*notes, *board.notes]
-
-
-def latex(grid: Grid, notes: Sequence[str]) -> str:
-    """A ``tabular`` in a ``table`` float; needs booktabs."""
-
-    def line(cells: Sequence[str]) -> str:
-        return f"{' & '.join(map(escape, cells))} \\\\"
-
-    caption = escape(" ".join(note if note.endswith(".") else f"{note}." for note in notes))
-    body = [line(grid.columns), r"\midrule", *map(line, grid.rows)]
-    columns = f"l{'r' * (len(grid.columns) - 1)}"
-    return "\n".join(
-        [
-            *(r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", rf"\begin{{tabular}}{{{columns}}}"),
-            *(r"\toprule", *body, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""),
-        ]
-    )
 
 
 def _differing(first: EvaluationFolder, second: EvaluationFolder) -> str:

@@ -14,7 +14,8 @@ from ktr.evaluation.asking.results import results
 from ktr.evaluation.benchmarks.item import Item, ItemMedium
 from ktr.evaluation.reports.answers_page import some_wrong, write_answers_page
 from ktr.evaluation.reports.folder import EvaluationFolder
-from ktr.evaluation.reports.leaderboard import all_notes, leaderboard, leaderboard_grid, write_leaderboard
+from ktr.evaluation.reports.leaderboard import all_notes, leaderboard, leaderboard_grid
+from ktr.evaluation.reports.leaderboard_files import write_leaderboard
 from ktr.evaluation.reports.pairs_page import write_pairs
 from ktr.evaluation.rules.asked import Asked
 
