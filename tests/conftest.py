@@ -11,13 +11,24 @@ import tests.typecheck  # noqa: F401  (the hook finds it by name)
 
 install_import_hook("ktr", "tests.typecheck.typechecker")  # before any module of ktr is imported
 
+import gc
 import random
 
-import numpy as np
 import pytest
-import torch
 
-torch.set_num_threads(1)
+import ktr  # noqa: F401  (before torchvision is imported, which it makes possible beside a torch without CUDA)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Load the heavy packages where tests run; the process that only hands tests to workers does without."""
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        import tests.loaded  # noqa: F401
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over all that is loaded, which no test can make garbage of."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,6 +44,9 @@ def ktr_folders(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture(autouse=True)
 def fixed_seeds():
     """Each test starts from the same state of every global generator, whatever ran before it."""
+    import numpy as np
+    import torch
+
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)

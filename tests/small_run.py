@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny_policy import save_random_policy
-
 ROOT = Path(__file__).parents[1]
 Train = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture(scope="session")
 def runs_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.tiny_policy import save_random_policy
+
     folder = tmp_path_factory.mktemp("runs")
     save_random_policy(folder / "policy")
     return folder
