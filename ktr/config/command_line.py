@@ -244,8 +244,7 @@ def _jobs(config_name: str, overrides: list[str], multirun: bool) -> tuple[list[
     with _hydra():
         _check_choices(parsed, files)
         fixed = [override for override in parsed if not override.is_sweep_override()]
-        _check_keys(config_name, fixed, files)
-        composed = _compose(config_name, [override.input_line or "" for override in fixed])
+        composed = _composed(config_name, [override.input_line or "" for override in fixed], fixed, files)
     table = composed.get("table")
     if not multirun and str(composed.hydra.mode) != "RunMode.MULTIRUN":
         if table is not None:
