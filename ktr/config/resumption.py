@@ -82,9 +82,12 @@ def check_resumption(config: DictConfig) -> dict[str, tuple[Any, Any]]:
     one differs that must not, and where the run is longer already; MissingData where its config.yaml is not readable.
     """
     run_dir = Path(config.paths.run_dir)
-    if not config.resume or not (found := checkpoints(_written_checkpoint_folder(config))):
+    if not config.resume:
         return {}
-    was = _compared(written_config(run_dir))
+    written = written_config(run_dir) if (run_dir / "config.yaml").exists() else {}
+    if not (found := checkpoints(_own_checkpoint_folder(written, run_dir) if written else checkpoint_folder(config))):
+        return {}
+    was = _compared(written or written_config(run_dir))  # without one it says so
     changed = _without_copies(differences(was, now := _compared(plain(config))), config, now)
     if refused := {key: pair for key, pair in changed.items() if not _may_change(key)}:
         labels = {key: pair for key, pair in changed.items() if key.startswith("labels.")}
@@ -115,8 +118,8 @@ def written_config(run_dir: Path) -> dict[str, Any]:
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """A config as its config.yaml holds it: resolved, and a tuple no other thing than a list."""
-    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(OmegaConf.to_yaml(config, resolve=True))))
+    """A config as its config.yaml holds it: resolved."""
+    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
 
 
 def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,12 +135,8 @@ def _may_change(key: str) -> bool:
     return any(fnmatchcase(key.removeprefix("algorithm."), pattern) for pattern in MAY_CHANGE)
 
 
-def _written_checkpoint_folder(config: DictConfig) -> Path:
-    """Where the run's checkpoints are by its own account, wherever its folder is by now."""
-    run_dir = Path(config.paths.run_dir)
-    if not (run_dir / "config.yaml").exists():
-        return checkpoint_folder(config)
-    written = written_config(run_dir)
+def _own_checkpoint_folder(written: Mapping[str, Any], run_dir: Path) -> Path:
+    """Where a run's checkpoints are by its own account, wherever its folder is by now."""
     folder, was_at = checkpoint_folder(written), Path(written["paths"]["run_dir"])
     return run_dir / folder.relative_to(was_at) if folder.is_relative_to(was_at) else folder
 

@@ -23,14 +23,19 @@ def config(runs: Path):
     return cache(lambda *overrides: compose("train", ["name=run", f"paths.runs={runs}", *overrides]))
 
 
+@pytest.fixture(scope="module")
+def written(config):
+    return cache(lambda *overrides: OmegaConf.to_yaml(config(*overrides), resolve=True))
+
+
 @pytest.fixture
-def begin(runs: Path, config):
+def begin(runs: Path, written):
     """Makes the run's folder, with its config and checkpoints."""
 
     def begin(*overrides: str, steps: tuple[int, ...] = (2, 4)) -> None:
         for step in steps:
             (runs / "run" / "checkpoints" / f"step-{step:06d}").mkdir(parents=True)
-        (runs / "run" / "config.yaml").write_text(OmegaConf.to_yaml(config(*overrides), resolve=True))
+        (runs / "run" / "config.yaml").write_text(written(*overrides))
 
     yield begin
     shutil.rmtree(runs / "run", ignore_errors=True)
