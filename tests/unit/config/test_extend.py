@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from hydra.utils import instantiate
 
-from ktr.config import signatures
 from ktr.config.command_line import check_command_line
 from ktr.errors import ConfigError
 from tests.extend_page import PAGE, commands, write_examples
@@ -17,12 +16,10 @@ NODES = ("reward", "advantage", "weighting", "loss", "prompt")
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mine_unread: None) -> Iterator[Path]:
     write_examples(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    for known in (signatures.signature_of, signatures._module):
-        known.cache_clear()
     yield tmp_path
     for name in [name for name in sys.modules if name.partition(".")[0] == "mine"]:
         del sys.modules[name]
