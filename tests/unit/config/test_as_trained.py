@@ -3,15 +3,19 @@
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from ktr.config.as_trained import ask_as_trained
 from ktr.config.command_line import compose
 
 
+@pytest.fixture(scope="module")
+def trained() -> DictConfig:
+    return compose("train", ["video.num_frames=8", "sampling.max_tokens=33", "prompt.instruction='so ?'"])
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
-    trained = compose("train", ["video.num_frames=8", "sampling.max_tokens=33", "prompt.instruction='so ?'"])
+def run(tmp_path: Path, trained: DictConfig) -> Path:
     OmegaConf.save(trained, tmp_path / "config.yaml", resolve=True)
     (tmp_path / "record.json").touch()
     return tmp_path

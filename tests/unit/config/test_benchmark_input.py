@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hydra.utils import instantiate
 
+from ktr.config.benchmark_input import check_benchmark
 from ktr.config.command_line import CONF, check_command_line, compose
 from ktr.errors import ConfigError, InputError, MissingData
 from tests.unit.config.test_programs import WATCHED, outside_environment
@@ -20,10 +21,11 @@ BENCHMARKS = sorted(file.stem for file in (CONF / "benchmark").glob("*.yaml") if
 def test_every_benchmark_composes_and_names_a_rule_and_how_to_get_it(name: str):
     from ktr.evaluation.rules.named import RULES
 
-    benchmark = instantiate(compose("dry_run", [f"benchmark={name}"]).benchmark)
+    config = compose("dry_run", [f"benchmark={name}"])
+    benchmark = instantiate(config.benchmark)
     assert benchmark.rule in RULES and benchmark.how_to_get.startswith("Get it: ") and not benchmark.allow_missing
     with pytest.raises(MissingData, match=r"benchmark\.annotations=.* does not exist\. Get it: "):
-        check_command_line("dry_run", [f"benchmark={name}"])
+        check_benchmark(config)
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in (CONF / "decoding").glob("*.yaml")))

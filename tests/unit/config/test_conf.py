@@ -145,7 +145,8 @@ def test_a_real_experiment_has_the_released_settings_and_instantiates_shrunken(
     overrides = [f"+experiment={name}", f"model.path={tiny_model}", "model.dtype=float32", f"paths.runs={tmp_path}"]
     for part in ("train", "validation"):
         overrides += [f"data.{part}.annotations={rows}/rows.json", f"data.{part}.media_root={rows}"]
-    (config,) = check_command_line("train", overrides)
+    config = compose("train", overrides)
+    require_paths(config)
     own = TW_GRPO if name == "tw_grpo_32f" else {"top_p": 0.95, "beta": 0.04, "max_grad_norm": 5.0}
     sampling, optimizer = config.sampling, config.optimizer
     assert (sampling.num_completions, sampling.max_tokens, sampling.temperature) == (8, 768, 1.0)
@@ -170,7 +171,7 @@ def test_an_embedded_experiment_instantiates(name: str, tmp_path: Path):
 
     overrides = [f"paths.{folder}={tmp_path}" for folder in ("runs", "cache")]
     overrides += [f"data.{part}.num_questions=2" for part in ("train", "validation")]
-    (config,) = check_command_line("train", [f"+experiment={name}", *overrides])
+    config = compose("train", [f"+experiment={name}", *overrides])
     encoder, module = instantiate(config.encoder), build_module(config, instantiate(config.model))
     data = instantiate(config.data, encode=encoder.encode)
     assert module.demonstrations is not None and len(data.train) == len(data.validation) == 2

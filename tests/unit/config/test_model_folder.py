@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ktr.config.command_line import check_command_line
-from ktr.config.model_folder import families, family_of, require_model
+from ktr.config.model_folder import families, family_of, require_adapter, require_model
 from ktr.errors import ConfigError, MissingModel
 
 FAMILIES = "qwen2_5_vl, qwen2_vl, qwen3_vl, qwen3_vl_moe"
@@ -50,11 +50,17 @@ def test_the_family_is_read_from_the_folder_alone(folder: Path):
         ("", "cannot be read"),
     ],
 )
-def test_a_family_that_ktr_does_not_have_stops_the_command_line(folder: Path, content: str, said: str):
+def test_a_family_that_ktr_does_not_have_is_named_with_those_that_it_has(folder: Path, content: str, said: str):
     write_config(folder, content)
     with pytest.raises(ConfigError, match=said) as caught:
-        check_command_line("train", [f"model.path={folder}"])
+        family_of(folder)
     assert str(caught.value).startswith(f"model.path={folder}: ") and "\n" not in str(caught.value)
+
+
+def test_a_family_that_ktr_does_not_have_stops_the_command_line(folder: Path):
+    write_config(folder, '{"model_type": "llava"}')
+    with pytest.raises(ConfigError, match=rf"^model\.path={folder}: .* model_type 'llava'"):
+        check_command_line("train", [f"model.path={folder}"])
 
 
 def test_a_class_of_ones_own_may_read_any_family(folder: Path):
@@ -80,7 +86,7 @@ def adapter_of(folder: Path, base: object) -> Path:
 
 
 def check_adapter(model: Path, adapter: Path) -> None:
-    check_command_line("train", [f"model.path={model}", f"model.adapter={adapter}"])
+    require_adapter(adapter, model, family_of(model))
 
 
 @pytest.mark.parametrize("base", ["Qwen/Qwen2-VL-7B-Instruct", "models/Qwen3-VL-30B-A3B-Instruct"])
@@ -110,7 +116,7 @@ def test_a_folder_without_an_adapter_stops_before_any_work(tiny_model: Path, tmp
     with pytest.raises(
         MissingModel, match=r"model\.adapter=.*: no adapter_config\.json there; name a folder that PEFT saved$"
     ):
-        check_adapter(tiny_model, tmp_path / "nowhere")
+        check_command_line("train", [f"model.path={tiny_model}", f"model.adapter={tmp_path / 'nowhere'}"])
     with pytest.raises(MissingModel, match=r"a whole model is there, for model\.path$"):
         check_adapter(tiny_model, tiny_model)
     adapter = adapter_of(tmp_path / "adapter", None)

@@ -65,7 +65,7 @@ def test_every_row_of_a_table_composes_and_instantiates(name: str):
 
 
 def test_the_control_of_a_table_has_the_signals_of_the_row_that_it_controls():
-    rows = {row.table.row: row for row in jobs("table/controls", "seed=0")}
+    rows = {row.table.row: row for row in jobs("table/controls", "table.row=vet,vet_random", "seed=0")}
     assert rows["vet_random"].attribution == rows["vet"].attribution
     assert [rows[row].weighting._target_.rpartition(".")[2] for row in ("vet_random", "vet")] == [
         "RandomTokens",
