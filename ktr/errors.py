@@ -197,6 +197,26 @@ class JudgeError(KtrError):
         self.reason = reason
 
 
+class EndpointError(KtrError):
+    """A served model that is asked refuses all requests, or does not answer. The run can be resumed."""
+
+    def __init__(self, address: str, reason: str):
+        remedy = "see to it, and start the same command again: items that are answered are not asked again"
+        super().__init__(f"the endpoint at {address}: {reason}; {remedy}")
+        self.reason = reason
+
+
+class SpendingLimit(KtrError):
+    """A run has spent what it may. It can be resumed."""
+
+    def __init__(self, spent: float, limit: float):
+        super().__init__(
+            f"{spent:.4f} dollars are spent, and endpoint.spending_limit={limit:g}: start the same command again to "
+            "spend as much once more, or raise the limit; items that are answered are not asked again"
+        )
+        self.spent, self.limit = spent, limit
+
+
 class EngineError(KtrError):
     """A rollout engine refuses the model, died, hung or gave an incomplete answer. The run can be resumed."""
 

@@ -6,12 +6,9 @@ media. All completions of a step are judged at once, ``max_concurrency`` at a ti
 
 import asyncio
 import logging
-import os
 import re
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
-from importlib.util import find_spec
 from string import Formatter
 from typing import TYPE_CHECKING, Literal
 
@@ -19,7 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ktr.errors import ConfigError, JudgeError, MissingExtra
+from ktr.errors import ConfigError, JudgeError
+from ktr.rewards.served_model import Failure, client_of, failure_of, require_openai
 from ktr.types import RolloutGroup
 
 if TYPE_CHECKING:
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Failure = Literal["no reply in time", "unreachable", "busy", "server error", "refused", "no score in the reply"]
+Unjudged = Failure | Literal["no score in the reply"]
 FIELDS = ("problem", "options", "answer", "completion")
 PROMPT = """\
 Here is a question about a video, its right answer, and a student's reply. Say how right the reply's final answer is,
@@ -71,8 +69,7 @@ class ServedJudge:
         temperature: float = 0.0,
         max_failed_fraction: float = 0.1,
     ) -> None:
-        if find_spec("openai") is None:
-            raise MissingExtra("openai", "api")
+        require_openai()
         if unknown := {field for _, field, _, _ in Formatter().parse(prompt) if field is not None}.difference(FIELDS):
             raise ConfigError(f"prompt of the judge: {sorted(unknown)} are no fields; there are {', '.join(FIELDS)}")
         try:
@@ -112,25 +109,17 @@ class ServedJudge:
         options = "\n".join(question.options)
         return self.prompt.format(problem=question.problem, options=options, answer=question.answer, completion=text)
 
-    async def _judge(self, prompts: Sequence[str]) -> list[float | Failure]:
-        import openai
-
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # else it writes a line for each request
-        async with AsyncExitStack() as stack:
-            key = os.environ.get(self.key_variable) or "none"
-            client = openai.AsyncOpenAI(
-                base_url=self.base_url, api_key=key, timeout=self.time_limit_s, max_retries=self.retries
-            )
-            await stack.enter_async_context(client)
+    async def _judge(self, prompts: Sequence[str]) -> list[float | Unjudged]:
+        async with client_of(self.base_url, self.key_variable, self.time_limit_s, self.retries) as client:
             free = asyncio.Semaphore(self.max_concurrency)
 
-            async def judge(prompt: str) -> float | Failure:
+            async def judge(prompt: str) -> float | Unjudged:
                 async with free:
                     return await self._judge_one(client, prompt)
 
             return await asyncio.gather(*map(judge, prompts))
 
-    async def _judge_one(self, client: "AsyncOpenAI", prompt: str) -> float | Failure:
+    async def _judge_one(self, client: "AsyncOpenAI", prompt: str) -> float | Unjudged:
         import openai
 
         try:
@@ -141,23 +130,13 @@ class ServedJudge:
                     max_tokens=self.max_tokens,
                     temperature=self.temperature,
                 )
-        except (TimeoutError, openai.APITimeoutError):
-            return "no reply in time"
-        except openai.APIConnectionError:
-            return "unreachable"
-        except openai.RateLimitError:
-            return "busy"
-        except openai.APIStatusError as error:
-            if error.status_code >= 500:
-                return "server error"
-            if error.status_code == 400:  # this prompt, such as one that is too long
-                return "refused"
-            raise JudgeError(self.base_url, f"it refuses requests ({error.status_code}): {error.message}") from error
-        except (openai.APIError, ValueError):  # what is no reply of this API
-            return "no score in the reply"
+        except (TimeoutError, openai.APIError, ValueError) as error:
+            if (failure := failure_of(error)) is None:
+                raise JudgeError(self.base_url, f"it refuses requests: {error}") from error
+            return failure
         return self._score_of(reply)
 
-    def _score_of(self, reply: object) -> float | Failure:
+    def _score_of(self, reply: object) -> float | Unjudged:
         choices = getattr(reply, "choices", None) or [None]
         text = getattr(getattr(choices[0], "message", None), "content", None)
         found = self._pattern.findall(text) if isinstance(text, str) else []

@@ -89,7 +89,8 @@ def by_reply(prompt: str) -> tuple[int, Any]:
     return 200, "It is so. Score: 3\nScore: 10" if prompt.endswith("right") else "Score: 2.5 of 10"
 
 
-def test_all_groups_are_judged_at_once_and_in_order(serve, make_group, monkeypatch):
+def test_all_groups_are_judged_at_once_and_in_order_without_a_word(serve, make_group, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
     monkeypatch.setenv("MY_KEY", "hush")
     together = threading.Barrier(5)
 
@@ -102,6 +103,7 @@ def test_all_groups_are_judged_at_once_and_in_order(serve, make_group, monkeypat
     first, second = reward.of_groups([make_group("right", "wrong"), make_group("wrong", "right", "<think>{x}</think>")])
     assert isinstance(judge, BatchReward) and first[0]["judge"].tolist() == [1.0, 0.25]
     assert second[0]["judge"].tolist() == [0.25, 1.0, 0.25] and second[1].tolist() == [0.5, 2.0, 0.5]
+    assert not caplog.records
     assert {asked[1:] for asked in server.asked} == {("Bearer hush", "mine")} and len(server.asked) == 5
     assert any("Right answer: B" in prompt and "{x}" in prompt for prompt, *_ in server.asked)
     assert set(reward.parts([make_group("right")], ("format",))[0]) == {"format"} and len(server.asked) == 5
@@ -116,7 +118,7 @@ def test_all_groups_are_judged_at_once_and_in_order(serve, make_group, monkeypat
         (400, "", "refused"),
         (200, "I like it", "no score in the reply"),
         (200, None, "no score in the reply"),
-        (200, "garbage", "no score in the reply"),
+        (200, "garbage", "no reply of this API"),
     ],
 )
 def test_what_fails_is_named_and_teaches_nothing(serve, make_group, caplog, status: int, text: Any, said: str):
@@ -147,7 +149,7 @@ def test_nobody_there_and_a_wrong_key_are_one_sentence(serve, make_group):
     with pytest.raises(JudgeError, match=r"the judge at http://127.0.0.1:9/v1: .* 1 × unreachable"):
         gone(make_group("a"))
     _, judge = serve(lambda _: (401, ""))
-    with pytest.raises(JudgeError, match=r"it refuses requests \(401\)"):
+    with pytest.raises(JudgeError, match="it refuses requests: Error code: 401"):
         judge(make_group("a", "b"))
 
 

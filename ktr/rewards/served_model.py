@@ -1,0 +1,53 @@
+"""A client of whatever speaks OpenAI's API, and why a request to it came to nothing, in a few words."""
+
+import logging
+import os
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Literal
+
+from ktr.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+Failure = Literal["no reply in time", "unreachable", "busy", "server error", "refused", "no reply of this API"]
+
+
+def require_openai() -> None:
+    """Raise ``MissingExtra`` where the client's package is not installed."""
+    if find_spec("openai") is None:
+        raise MissingExtra("openai", "api")
+
+
+def client_of(base_url: str, key_variable: str, time_limit_s: float, retries: int) -> "AsyncOpenAI":
+    """A client whose key is that of the environment variable ``key_variable``, if it is set.
+
+    Each try of a request has ``time_limit_s``, and faults that may pass are tried again, later and later.
+    """
+    import openai
+
+    for name in ("httpx", "httpx2"):  # one of them is what the package stands on: it writes a line for each request
+        logging.getLogger(name).setLevel(logging.WARNING)
+    key = os.environ.get(key_variable) or "none"
+    return openai.AsyncOpenAI(base_url=base_url, api_key=key, timeout=time_limit_s, max_retries=retries)
+
+
+def failure_of(error: Exception) -> Failure | None:
+    """The kind of failure of an error of the client's; None where any other request would fail as well.
+
+    "refused" is about the one prompt, such as one that is too long.
+    """
+    import openai
+
+    match error:
+        case TimeoutError() | openai.APITimeoutError():
+            return "no reply in time"
+        case openai.APIConnectionError():
+            return "unreachable"
+        case openai.RateLimitError():
+            return "busy"
+        case openai.APIStatusError():
+            if error.status_code >= 500 or error.status_code in (408, 409):
+                return "server error"
+            return "refused" if error.status_code in (400, 413, 422) else None
+    return "no reply of this API"
