@@ -1,7 +1,8 @@
 """``python -m ktr.evaluate model.path=…``: compose → check → instantiate → run.
 
-``benchmark=mmvu`` asks a benchmark, ``benchmark=mmvu,videomme`` one after the other; with ``dry_run=true`` it only
-looks whether rows and videos are there. ``rescore=<records>`` scores replies that are on disk, without a model.
+``benchmark=mmvu`` asks a benchmark, ``benchmark=mmvu,videomme`` one after the other, ``endpoint=openai`` a served model
+in place of the policy; with ``dry_run=true`` it only looks whether rows and videos are there. ``rescore=<records>``
+scores replies that are on disk, without a model.
 """
 
 import sys
@@ -33,7 +34,8 @@ def _done(config: DictConfig) -> object:
         from ktr.evaluation.benchmarks.check import check
 
         return check(instantiate(config.benchmark)).table()
-    ask_as_trained(config, HydraConfig.get().overrides.task)
+    if config.endpoint is None:
+        ask_as_trained(config, HydraConfig.get().overrides.task)
     OmegaConf.resolve(config)
     if config.benchmark is not None:
         from ktr.evaluation.benchmark_run import ask_benchmark

@@ -10,7 +10,7 @@ METRICS = ("micro", "macro", "answered", "vsi_bench")
 
 
 def check_benchmark(config: Mapping[str, Any]) -> None:
-    """Raise InputError, MissingData or ConfigError where files are not there or a dry run has no benchmark."""
+    """Raise InputError, MissingData or ConfigError where files are not there, or what needs a benchmark has none."""
     if "rescore" in config:
         for key in ("rescore", "against"):
             if config[key] is not None and not Path(config[key]).expanduser().exists():
@@ -20,6 +20,8 @@ def check_benchmark(config: Mapping[str, Any]) -> None:
     benchmark, dry_run = config.get("benchmark"), config.get("dry_run")
     if dry_run and benchmark is None:
         raise ConfigError("dry_run=true looks at a benchmark: give benchmark=… as well")
+    if config.get("endpoint") is not None and benchmark is None:
+        raise ConfigError("endpoint=… is asked the items of a benchmark: give benchmark=… as well")
     for key in ("annotations", "media_root"):
         if benchmark is not None and key in benchmark and not Path(benchmark[key]).expanduser().exists():
             how = benchmark.get("how_to_get", "")

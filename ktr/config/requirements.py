@@ -13,8 +13,23 @@ from ktr.errors import ConfigError, MissingData, MissingExtra
 def require_paths(config: DictConfig) -> None:
     """Raise MissingModel or MissingData where a policy's folder lacks a file, or a dataset's file is not there.
 
-    And ConfigError where the policy is of a family that ktr does not have.
+    And ConfigError where the policy is of a family that ktr does not have. An endpoint is asked in place of a policy.
     """
+    if config.get("endpoint") is None:
+        _require_policy(config)
+    _require_data(config.data, "data")
+
+
+def require_extras(config: DictConfig) -> None:
+    """Raise MissingExtra where what is asked for an answer, a rollout engine or an endpoint, is not installed."""
+    if config.get("endpoint") is not None:
+        if config.endpoint._target_.startswith("ktr.") and find_spec("openai") is None:
+            raise MissingExtra("openai", "api")
+    elif config.rollout._target_.startswith("ktr.rollout.vllm.") and find_spec("vllm") is None:
+        raise MissingExtra("vllm", "vllm", " (without a GPU: the CPU build, `make setup-vllm`)")
+
+
+def _require_policy(config: DictConfig) -> None:
     folder = Path(config.model.path)
     require_model(folder, "model.path")
     by_family = config.model._target_ == "ktr.policy.families.load_policy"  # and not a class of the user's own
@@ -28,13 +43,6 @@ def require_paths(config: DictConfig) -> None:
                 f"compare={config.compare} is of the family {other} and model.path={folder} of {family}: one prompt "
                 "cannot be read by both; compare policies of one family"
             )
-    _require_data(config.data, "data")
-
-
-def require_extras(config: DictConfig) -> None:
-    """Raise MissingExtra where the rollout engine is one of vLLM's and vLLM is not installed."""
-    if config.rollout._target_.startswith("ktr.rollout.vllm.") and find_spec("vllm") is None:
-        raise MissingExtra("vllm", "vllm", " (without a GPU: the CPU build, `make setup-vllm`)")
 
 
 def _require_data(node: Any, at: str) -> None:

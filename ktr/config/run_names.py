@@ -22,6 +22,13 @@ from ktr.errors import ConfigError
 
 IN_THE_NAME = {"algorithm", "attribution", "seed", "video.num_frames", "experiment"}
 WHERE_FILES_ARE = {"benchmark.annotations", "benchmark.media_root"}
+HOW_IT_IS_ASKED = {"retry_failed", "batch_size", "num_decoders"}  # with other values a benchmark's run goes on
+HOW_IT_IS_ASKED |= {
+    f"endpoint.{key}" for key in (
+        "base_url", "key_variable", "max_concurrency", "requests_per_minute", "retries", "time_limit_s",
+        "spending_limit", "prices", "num_decoders", "n_per_request",
+    )
+}  # fmt: skip
 FOLDER_OF_RANK_0 = "KTR_RUN_FOLDER"  # where rank 0 tells the processes that it launches which folder is theirs
 MAX_LENGTH = 120  # a folder's name has a limit on every file system
 NOT_PART_OF_IT = {"name", "resume", "paths", "hydra", "logger", "callbacks"}
@@ -135,7 +142,7 @@ def _described(override: str, choices: DictConfig, keys: Sequence[str]) -> str:
     ``probe=none`` → no_probe, since a bare ``none`` is that of the signals.
     """
     key, value = override_key(override), override.partition("=")[2]
-    if key.split(".")[0] in NOT_PART_OF_IT or key in IN_THE_NAME | WHERE_FILES_ARE:
+    if key.split(".")[0] in NOT_PART_OF_IT or key in IN_THE_NAME | WHERE_FILES_ARE | HOW_IT_IS_ASKED:
         return ""
     leaf = _leaf(key)
     label = leaf if [_leaf(other) for other in keys].count(leaf) == 1 else key.replace("/", "_")

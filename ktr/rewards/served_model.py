@@ -26,7 +26,7 @@ def client_of(base_url: str, key_variable: str, time_limit_s: float, retries: in
     """
     import openai
 
-    for name in ("httpx", "httpx2"):  # one of them is what the package stands on: it writes a line for each request
+    for name in ("openai", "httpx", "httpx2"):  # a line for each request and each try; one of the last two is in use
         logging.getLogger(name).setLevel(logging.WARNING)
     key = os.environ.get(key_variable) or "none"
     return openai.AsyncOpenAI(base_url=base_url, api_key=key, timeout=time_limit_s, max_retries=retries)

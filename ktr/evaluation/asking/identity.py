@@ -22,7 +22,7 @@ NOT_OF_VIDEO = ("decode_timeout_s", "shuffle_granularity")
 NOT_OF_A_MODEL = ("path", "adapter", "freeze", "gradient_checkpointing")
 NOT_OF_AN_ENDPOINT = (
     "base_url", "key_variable", "max_concurrency", "requests_per_minute", "retries", "time_limit_s", "spending_limit",
-    "prices", "num_decoders",
+    "prices", "num_decoders", "n_per_request", "template", "video",  # the last two are told by themselves
 )  # fmt: skip
 
 

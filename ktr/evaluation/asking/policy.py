@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from time import perf_counter
 
-from ktr.data.rows import SPECIAL_TOKEN
 from ktr.errors import MediaError, PromptTooLong
 from ktr.evaluation.asking.ask import Answered, Ask, Reply, Take
+from ktr.evaluation.asking.question import special_token
 from ktr.evaluation.rules.outcome import Outcome
 from ktr.policy.encoder import Encoder
 from ktr.policy.family import Policy
@@ -69,9 +69,8 @@ class PolicyAnswers:
 
     def _encode(self, ask: Ask) -> PromptInputs | Answered:
         question = ask.question
-        if special := SPECIAL_TOKEN.search("\n".join((question.problem, *question.options))):
-            reason = f"its text holds the special token {special.group()}"
-            return Answered(ask, outcome=Outcome.FAILED, reason=reason)
+        if special := special_token(question):
+            return Answered(ask, outcome=Outcome.FAILED, reason=f"its text holds the special token {special}")
         try:
             return self._encoder(ask.num_frames).encode(question)
         except MediaError as error:

@@ -3,6 +3,7 @@
 import math
 
 from ktr.data.row_media import MARKER, prompt_order
+from ktr.data.rows import SPECIAL_TOKEN
 from ktr.evaluation.benchmarks.item import Item
 from ktr.evaluation.benchmarks.media import MediaFinder
 from ktr.evaluation.benchmarks.tempcompass import YES_NO
@@ -41,3 +42,9 @@ def question_of(item: Item, benchmark: str, finder: MediaFinder) -> VideoQuestio
         source=benchmark,
         category=item.subtask,
     )
+
+
+def special_token(question: VideoQuestion) -> str | None:
+    """A token of a chat template that a question's text holds, and which no model is to read as one."""
+    found = SPECIAL_TOKEN.search("\n".join((question.problem, *question.options)))
+    return None if found is None else found.group()
