@@ -27,8 +27,8 @@ from yaml import YAMLError
 
 from ktr.config.benchmark_input import check_benchmark
 from ktr.config.endings import WRONG, Stopped, ending_of, stopped_by_signals
-from ktr.config.free_text import quoted
 from ktr.config.fast_composition import compose_faster
+from ktr.config.free_text import quoted
 from ktr.config.keys import check_nodes, check_override, nearest, target_signature
 from ktr.config.own_input import check_own_input
 from ktr.config.refused import check_options
