@@ -95,7 +95,8 @@ class Train(Program):
 class Evaluate(Program):
     """conf/evaluate.yaml, and conf/dry_run.yaml, which only looks whether the files of ``benchmark`` are there.
 
-    ``endpoint`` is asked in place of the policy, if it is one. ``rule`` takes the place of the benchmark's own.
+    ``endpoint`` is asked in place of the policy, if it is one, and ``judge`` where no rule reads an answer. ``rule``
+    takes the place of the benchmark's own.
     ``as_trained`` are the nodes that the policy of a run is asked with (``config.as_trained``).
     """
 
@@ -104,6 +105,7 @@ class Evaluate(Program):
     decoding: Any = MISSING
     benchmark: Any = None
     endpoint: Any = None
+    judge: Any = None
     as_trained: list[str] = MISSING
     rule: str | None = None
     batch_size: int = 32

@@ -57,8 +57,12 @@ def ask_benchmark(config: DictConfig) -> str:
             if remaining := [item for item in present if item.id not in file.lines]:
                 start_run(run_dir, config, config.seed)
                 _ask(config, remaining, checked, rule_name, file)
+            if config.judge is not None:
+                _judge(config, file)
             file.put_in_order([item.id for item in checked.loaded.items])
             lines = [*file.lines.values()]
+        if config.judge is not None:
+            identity |= {"judge": {"name": config.judge.name, "prompt": config.judge.prompt}}
         result = results(config.name, identity, lines, checked.benchmark.metric)
         model = config.model.path if config.endpoint is None else config.endpoint.model
         result |= {"model": str(model), "seed": config.seed}
@@ -85,6 +89,15 @@ def _ask(config: DictConfig, items: Sequence[Item], checked: Checked, rule_name:
             file.append(line)
             so_far.add(line)
             progress.advance(1, 1, line["completion_tokens"], detail=str(so_far))
+
+
+def _judge(config: DictConfig, file: ItemsFile) -> None:
+    judge = instantiate(config.judge)
+    lines = [line for line in file.lines.values() if judge.concerns(line)]
+    with ProgressLine("judge", len(lines)) as progress:
+        for line in judge.lines(lines):
+            file.append(line)
+            progress.advance(1, 1)
 
 
 def answerer_of(config: DictConfig) -> Answerer:

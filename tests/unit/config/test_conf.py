@@ -21,7 +21,7 @@ GROUPS = {
     if folder.is_dir() and folder.name != "experiment"
 }
 GROUPS["algorithm"].remove("policy_gradient")  # what algorithms share, no algorithm
-for group in ("asked", "benchmark", "decoding", "endpoint"):  # of evaluate alone, with tests of its own
+for group in ("asked", "benchmark", "decoding", "endpoint", "judge"):  # of evaluate alone, with tests of its own
     GROUPS.pop(group)
 WEIGHTINGS = GROUPS.pop("weighting")  # which of them goes with which signals is a test of its own
 READ_SIGNALS = {"key_tokens", "key_tokens_released", "random_tokens"}

@@ -8,7 +8,9 @@ from ktr.config.command_line import CONF, check_command_line, compose
 from ktr.errors import ConfigError
 
 GROUPS_WITH_NONE = sorted(file.parent.relative_to(CONF).as_posix() for file in CONF.rglob("none.yaml"))
-GROUPS_WITH_NONE = [group for group in GROUPS_WITH_NONE if group not in ("benchmark", "endpoint")]  # of evaluate alone
+GROUPS_WITH_NONE = [
+    group for group in GROUPS_WITH_NONE if group not in ("benchmark", "endpoint", "judge")
+]  # of evaluate alone
 
 
 def name(*overrides: str) -> str:
