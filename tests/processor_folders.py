@@ -11,7 +11,7 @@ from ktr.data.prompts import PromptTemplate
 from ktr.data.video import DecodedVideo, VideoReader, VideoSettings
 from ktr.policy.qwen2_5_vl.inputs import PromptEncoder
 from ktr.shapes.tiny_model import COLD_START
-from ktr.types import MediaFile, VideoQuestion
+from ktr.types import WHOLE, Clip, MediaFile, VideoQuestion
 
 MIN, MAX = 16 * 28 * 28, 128 * 28 * 28
 HUB = {"min_pixels": 3136, "max_pixels": 12845056}  # as the published Qwen2.5-VL folders have them
@@ -45,7 +45,7 @@ class Frames(VideoReader):
         self.fps = fps
         self.shape = (settings.num_frames, height, width, 3)
 
-    def read(self, path: Path) -> DecodedVideo:
+    def read(self, path: Path, clip: Clip = WHOLE) -> DecodedVideo:
         frames = np.random.default_rng(0).integers(0, 255, self.shape, dtype=np.uint8)
         return DecodedVideo(frames, tuple(range(len(frames))), self.fps, len(frames), path)
 

@@ -20,7 +20,7 @@ from ktr.policy.families import make_encoder
 from ktr.policy.family import Policy
 from ktr.shapes.tiny_model import PIXEL_MEAN, PIXEL_STD
 from ktr.shapes.tokenizer import END_OF_TURN, IMAGE_PAD, PAD, VIDEO_PAD, VISION_END, VISION_START, build_tokenizer
-from ktr.types import Completion, MediaFile, RolloutGroup, VideoQuestion
+from ktr.types import WHOLE, Clip, Completion, MediaFile, RolloutGroup, VideoQuestion
 
 CLASSES = {
     "qwen2_vl": ("Qwen2VLConfig", "Qwen2VLForConditionalGeneration", "Qwen2VLProcessor"),
@@ -139,7 +139,7 @@ class RandomFrames(VideoReader):
         super().__init__(VideoSettings(num_frames=64, min_pixels=64 * 64, max_pixels=96 * 96))
         self.fps = fps
 
-    def read(self, path: Path) -> DecodedVideo:
+    def read(self, path: Path, clip: Clip = WHOLE) -> DecodedVideo:
         frames = _frames(path)
         indices = tuple(7 * i for i in range(len(frames)))
         return DecodedVideo(frames, indices, self.fps, 7 * len(frames), path)
