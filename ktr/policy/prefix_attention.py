@@ -6,7 +6,8 @@ AttentionInterface and is told the layout by a plain keyword, ``layout``, that t
 every layer. Per group it makes two calls: causal attention over the prompt, and a batch of G over [prompt KV + own KV]
 with the causal diagonal aligned to the lower right. No mask of the row's length squared exists.
 
-Called without a layout (generation, a plain forward) it is transformers' own attention of the same backend.
+Called without a layout (generation, a plain forward) it is transformers' own attention of the same backend, but for
+one token a row, whose query heads share the keys as they lie (``ktr.policy.decode_attention``).
 """
 
 import itertools
@@ -22,6 +23,7 @@ from transformers.integrations.flash_attention import flash_attention_forward
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import flash_attention_mask, sdpa_mask
 
+from ktr.policy.decode_attention import decode_sdpa
 from ktr.policy.packed_row import PackedLayout
 
 BACKENDS = ("sdpa", "flash_attention_2")
@@ -47,6 +49,8 @@ def prefix_sdpa(
     **kwargs: Any,
 ) -> tuple[Float[Tensor, "B L H d"], None]:
     """Packed-group attention on ``scaled_dot_product_attention``: the result of G full rows of prompt + completion."""
+    if layout is None and query.shape[2] == 1:
+        return decode_sdpa(query, key, value, attention_mask, scaling, dropout), None
     if layout is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
@@ -97,6 +101,8 @@ def prefix_flash(
     FlashAttention from 2.1 aligns the causal diagonal to the lower right when keys outnumber queries, which is what a
     completion behind its prompt needs.
     """
+    if layout is None and attention_mask is not None and attention_mask.ndim == 4:  # flash takes padding masks alone
+        return prefix_sdpa(module, query, key, value, attention_mask, scaling, dropout, **kwargs)
     if layout is None:
         return flash_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs

@@ -8,9 +8,11 @@ import pytest
 import torch
 import transformers
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks.reference_scoring import reference_scores
 from ktr.attribution.views import Factual, MaskedVideo, ShuffledFrames, View
+from ktr.policy import prefix_attention
 from ktr.policy.families import load_policy
 from ktr.policy.family import Policy
 from ktr.rollout.engine import SamplingParams
@@ -101,6 +103,35 @@ def test_every_view_changes_what_is_seen(policy: Policy, groups: list[RolloutGro
     for view in VIEWS[1:]:
         (changed,) = packed(policy, groups[:1], view)
         assert (factual.logps_GT - changed.logps_GT).abs().max() > 1e-3, view
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_rollouts_are_those_of_keys_repeated_for_every_query_head(
+    policy: Policy, folder: Path, temperature: float, monkeypatch: pytest.MonkeyPatch
+):
+    encoder, sampling = encoder_of(folder), SamplingParams(4, 16, temperature)
+    prompts = [encoder.encode(question_about(*names)) for names in (("6x64x96",), ("1x64x64",), SEVERAL)]
+    decode, logits = policy.decode, []
+
+    def watched(*args: Any) -> Tensor:
+        logits.append(decode(*args))
+        return logits[-1]
+
+    monkeypatch.setattr(policy, "decode", watched)
+    ours = TransformersEngine(policy).generate(prompts, sampling, seeds=range(3))
+    of_ours, logits = logits, []
+    monkeypatch.setattr(prefix_attention, "decode_sdpa", attend_to_repeated_heads)
+    theirs = TransformersEngine(policy).generate(prompts, sampling, seeds=range(3))
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.equal(a.completion_ids_GT, b.completion_ids_GT)
+    for a, b in zip(of_ours, logits, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
+
+
+def attend_to_repeated_heads(query: Tensor, key: Tensor, value: Tensor, visible: Tensor, scaling: float, _: float):
+    key, value = (x.repeat_interleave(query.shape[1] // key.shape[1], 1) for x in (key, value))
+    return scaled_dot_product_attention(query, key, value, visible, scale=scaling).transpose(1, 2)
 
 
 @torch.no_grad()

@@ -1,0 +1,90 @@
+"""What one token of the transformers rollout engine costs, beside transformers' own ``generate``.
+
+    python -m benchmarks.decoding [--rounds 5]
+
+One question of 1,152 visual tokens and 14 others, G = 8 greedy completions of 32 tokens, a random model of 8 layers
+with 8 query and 2 key-value heads, fp32, one thread. ``generate`` gets 8 copies of the prompt. A step is all that
+happens between the ends of two forwards: sampling, masks, the forward itself. Figures are medians of process time,
+which other work on the machine moves less than wall time, over the steps of rounds that take turns.
+"""
+
+import argparse
+import json
+import logging
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Qwen2_5_VLForConditionalGeneration
+from transformers.utils.logging import disable_progress_bar
+
+from benchmarks.small_model import EOS, random_group, write_model_folder
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
+from ktr.rollout.engine import SamplingParams
+from ktr.rollout.transformers.engine import TransformersEngine
+from ktr.types import Medium, PromptInputs
+
+NUM_COMPLETIONS, MAX_TOKENS = 8, 32
+VIDEO, WORDS = Medium("video", (8, 24, 24), 1.0), (4, 8)
+
+
+def ours(folder: Path, prompt: PromptInputs) -> Callable[[], list[float]]:
+    """The engine, as a call that gives the seconds of each step."""
+    policy = QwenVLPolicy(folder).eval()
+    policy.banned_ids = torch.cat([policy.banned_ids, torch.tensor([EOS])])  # all completions are equally long
+    engine, sampling = TransformersEngine(policy), SamplingParams(NUM_COMPLETIONS, MAX_TOKENS, temperature=0.0)
+    return lambda: steps(policy.model, lambda: engine.generate([prompt], sampling, seeds=[0]))
+
+
+def theirs(folder: Path, prompt: PromptInputs) -> Callable[[], list[float]]:
+    """``generate``, as a call that gives the seconds of each step."""
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, attn_implementation="sdpa").eval()
+    ids_GP = prompt.input_ids_P.expand(NUM_COMPLETIONS, -1)
+    inputs: dict[str, Tensor] = {
+        "input_ids": ids_GP,
+        "attention_mask": torch.ones_like(ids_GP),
+        "mm_token_type_ids": (ids_GP == model.config.video_token_id).int() * 2,
+        "pixel_values_videos": prompt.pixels_NC.repeat(NUM_COMPLETIONS, 1),
+        "video_grid_thw": torch.tensor([VIDEO.grid_thw] * NUM_COMPLETIONS),
+    }
+    length = {"min_new_tokens": MAX_TOKENS, "max_new_tokens": MAX_TOKENS, "do_sample": False, "pad_token_id": EOS}
+    return lambda: steps(model, lambda: model.generate(**inputs, **length))
+
+
+def steps(model: Any, generate: Callable[[], Any]) -> list[float]:
+    """Process seconds between the ends of the language model's forwards."""
+    ends: list[float] = []
+    hook = model.model.language_model.register_forward_hook(lambda *_: ends.append(time.process_time()))
+    generate()
+    hook.remove()
+    assert len(ends) == MAX_TOKENS
+    return [end - start for start, end in zip(ends, ends[1:], strict=False)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+    disable_progress_bar()
+    prompt = random_group([1], [VIDEO], WORDS).prompt
+    with tempfile.TemporaryDirectory() as name:
+        folder = write_model_folder(Path(name), hidden=512, layers=8)
+        ways = {"engine": ours(folder, prompt), "generate": theirs(folder, prompt)}
+        seconds: dict[str, list[float]] = {way: [] for way in ways}
+        for _ in range(rounds):
+            for way, run in ways.items():
+                seconds[way] += run()
+    milliseconds = {way: 1000 * statistics.median(found) for way, found in seconds.items()}
+    result = {f"{way}_step_milliseconds": round(found, 1) for way, found in milliseconds.items()}
+    print(json.dumps(result | {"engine/generate": round(milliseconds["engine"] / milliseconds["generate"], 2)}))
+
+
+if __name__ == "__main__":
+    main()
