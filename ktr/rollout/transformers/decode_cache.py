@@ -1,18 +1,19 @@
 """A key-value cache of fixed room, written in place, whose rows can be repeated and dropped."""
 
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
 class DecodeCache:
     """Stands where the language model expects a cache; the model only ever calls ``update``.
 
-    Room for ``capacity`` tokens is taken when a layer first writes. The model is given explicit masks and positions, so
-    the cache needs to know nothing but where it is.
+    It is filled by the prompts, whose keys and values it holds as they come, and after ``repeat_rows`` token by token,
+    in room that is taken then. Only what is written is copied or read. The model is given explicit masks and positions,
+    so the cache needs to know nothing but where it is.
     """
 
-    def __init__(self, capacity: int):
-        self.capacity = capacity
+    def __init__(self) -> None:
         self.length = 0  # tokens written by every layer
         self._layers: list[tuple[Tensor, Tensor]] = []
 
@@ -21,8 +22,8 @@ class DecodeCache:
     ) -> tuple[Float[Tensor, "N K L d"], Float[Tensor, "N K L d"]]:
         """Append ``key`` and ``value`` behind what the layer holds, and return all of it."""
         if layer_idx == len(self._layers):
-            room = (key.shape[0], key.shape[1], self.capacity, key.shape[3])
-            self._layers.append((key.new_empty(room), value.new_empty(room)))
+            self._layers.append((key, value))
+            return key, value
         keys, values = self._layers[layer_idx]
         stop = self.length + key.shape[2]
         keys[:, :, self.length : stop] = key
@@ -33,12 +34,31 @@ class DecodeCache:
         """Count the tokens that every layer has now written."""
         self.length += num_tokens
 
-    def repeat_rows(self, repeats: int) -> None:
-        """Give each row ``repeats`` copies: the completions of one prefilled prompt."""
-        self._layers = [
-            (keys.repeat_interleave(repeats, 0), values.repeat_interleave(repeats, 0)) for keys, values in self._layers
-        ]
+    def repeat_rows(self, repeats: int, capacity: int) -> None:
+        """Give each row ``repeats`` copies with room for ``capacity`` tokens: the completions of a prefilled prompt."""
+        for layer, (keys, values) in enumerate(self._layers):  # one at a time, so that one alone is held twice
+            self._layers[layer] = _repeated(keys, repeats, capacity), _repeated(values, repeats, capacity)
 
     def keep_rows(self, rows: Int[Tensor, " M"]) -> None:
-        """Drop all other rows."""
-        self._layers = [(keys[rows], values[rows]) for keys, values in self._layers]
+        """Make ``rows[i]`` the row i and drop all that are not named. Rows that stay where they are cost nothing."""
+        moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero()[:, 0]
+        for layer, (keys, values) in enumerate(self._layers):
+            for held in (keys, values):
+                written = held[:, :, : self.length]
+                written[moved] = written[rows[moved]]
+            self._layers[layer] = keys[: len(rows)], values[: len(rows)]
+
+
+def closed_up(ended: Bool[Tensor, " N"]) -> Int[Tensor, " M"]:
+    """The rows that go on, each at its place, but for the last of them: these stand where rows have ended."""
+    num_live = int((~ended).sum())
+    live = torch.arange(num_live, device=ended.device)
+    live[ended[:num_live]] = num_live + torch.where(~ended[num_live:])[0]
+    return live
+
+
+def _repeated(held: Float[Tensor, "N K L d"], repeats: int, capacity: int) -> Float[Tensor, "M K C d"]:
+    num_rows, num_heads, length, width = held.shape
+    room = held.new_empty(num_rows, repeats, num_heads, capacity, width)
+    room[:, :, :, :length] = held[:, None]
+    return room.flatten(0, 1)

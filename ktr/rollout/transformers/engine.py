@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ktr.policy.family import Policy
 from ktr.rollout.engine import SamplingParams
-from ktr.rollout.transformers.decode_cache import DecodeCache
+from ktr.rollout.transformers.decode_cache import DecodeCache, closed_up
 from ktr.rollout.transformers.sampling import draw, sampled_distribution
 from ktr.types import Completion, PromptInputs, RolloutGroup
 
@@ -73,14 +73,14 @@ class TransformersEngine:
         next_positions = positions.amax(dim=(0, 2)) + 1
         ids, visible, positions = ids.to(device), visible.to(device), positions.to(device)
 
-        cache = DecodeCache(capacity=prompt_length + sampling.max_tokens)
+        cache = DecodeCache()
         features = torch.cat(policy.encode_video(prompts))
         causal = torch.ones(prompt_length, prompt_length, dtype=torch.bool, device=device).tril()
         # A padding row must see something, or its softmax is NaN: it sees itself.
         itself = torch.eye(prompt_length, dtype=torch.bool, device=device)
         mask = (causal & visible[:, None, :prompt_length] | itself)[:, None]
         logits = self._decode(ids, positions, mask, cache, features)
-        cache.repeat_rows(sampling.num_completions)
+        cache.repeat_rows(sampling.num_completions, capacity=prompt_length + sampling.max_tokens)
         logits, visible = (x.repeat_interleave(sampling.num_completions, 0) for x in (logits, visible))
         next_positions = next_positions.to(device).repeat_interleave(sampling.num_completions)
         uniforms = torch.cat([_uniforms(seed, sampling) for seed in seeds]).to(device)
@@ -103,7 +103,7 @@ class TransformersEngine:
             if num_live == 0 or step == sampling.max_tokens - 1:
                 break
             if num_live <= (1 - self._IDLE_SHARE) * len(rows):
-                live = torch.where(~ended)[0]
+                live = closed_up(ended)
                 rows, token, ended = rows[live], token[live], ended[live]
                 visible, next_positions = visible[live], next_positions[live]
                 cache.keep_rows(live)
