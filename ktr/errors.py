@@ -166,6 +166,12 @@ class BadOptions(RowError):
     """Options that do not fit the problem type, or that do not hold the answer."""
 
 
+class Duplicate(RowError):
+    """A row that a benchmark has as well, left out on request."""
+
+    remedy = "drop it from the file of exclude to keep it"
+
+
 class MissingExtra(KtrError):
     """A package of an optional extra is not installed."""
 

@@ -52,6 +52,8 @@ def _require_data(node: Any, at: str) -> None:
         for key in ("annotations", "media_root"):
             if not Path(node[key]).exists():
                 raise MissingData(f"{at}.{key}={node[key]} does not exist. {node.get('how_to_get', '')}".rstrip())
+        if (exclude := node.get("exclude")) is not None and not Path(exclude).expanduser().exists():
+            raise MissingData(f"{at}.exclude={exclude} does not exist; python -m ktr.duplicates writes it")
     for key in map(str, node):
         if not OmegaConf.is_interpolation(node, key):  # what stands elsewhere is named there
             _require_data(node[key], f"{at}.{key}")

@@ -12,6 +12,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from ktr import errors
+from ktr.data.exclusion import Exclusion
 from ktr.data.media_file import MediaRoot
 from ktr.data.row_file import BrokenLine, read_rows
 from ktr.data.row_format import RowFormat
@@ -29,6 +30,7 @@ class QuestionDataset(Dataset[VideoQuestion]):
         limit: reads rows until so many are usable; all if None.
         how_to_get: one sentence on where the data comes from, for the error of who lacks it.
         format: a function from a row to the fields of one in the Video-R1 format, or its dotted name; none if they are.
+        exclude: a file of rows to leave out, each a skip; see ``ktr.data.exclusion``.
 
     Ids are those of records and of random numbers: a row whose id an earlier one has gets its place behind it, as in
     ``17#203``, for files that were put together count anew. Raises ``MissingData`` where the file or the folder is
@@ -42,6 +44,7 @@ class QuestionDataset(Dataset[VideoQuestion]):
         limit: int | None = None,
         how_to_get: str = "",
         format: Callable[[Any], Mapping[str, Any]] | str | None = None,
+        exclude: Path | str | None = None,
     ) -> None:
         row_format = None if format is None else RowFormat(format)
         self.annotations, self.media_root = Path(annotations), Path(media_root)
@@ -49,6 +52,7 @@ class QuestionDataset(Dataset[VideoQuestion]):
             if not path.exists():
                 raise errors.MissingData(f"{path} does not exist. {how_to_get}".rstrip())
         root, ids = MediaRoot(self.media_root), set[str]()
+        exclusion = None if exclude is None else Exclusion(exclude, self.annotations)
         self.questions: list[VideoQuestion] = []
         self.skips: list[Skip] = []
         for index, row in enumerate(read_rows(self.annotations)):
@@ -58,6 +62,8 @@ class QuestionDataset(Dataset[VideoQuestion]):
                 if isinstance(row, BrokenLine):
                     raise errors.MalformedRow(self.annotations, index, row.reason)
                 question = _question(row, self.annotations, index, root, row_format)
+                if exclusion is not None:
+                    exclusion.check(index, question.id)
                 if question.id in ids:
                     question = replace(question, id=f"{question.id}#{index}")
                 ids.add(question.id)

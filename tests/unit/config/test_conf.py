@@ -143,10 +143,13 @@ def test_a_real_experiment_has_the_released_settings_and_instantiates_shrunken(
     from ktr.training.run import build_module
 
     overrides = [f"+experiment={name}", f"model.path={tiny_model}", "model.dtype=float32", f"paths.runs={tmp_path}"]
-    for part in ("train", "validation"):
+    mixed = ["train.parts.video_r1", "train.parts.video_holmes"] if name != "sft_32f" else ["train"]
+    for part in (*mixed, "validation"):
         overrides += [f"data.{part}.annotations={rows}/rows.json", f"data.{part}.media_root={rows}"]
     config = compose("train", overrides)
     require_paths(config)
+    overrides += ["data.train.take.video_r1={video: 2, image: 0}"] if len(mixed) > 1 else []
+    (config,) = check_command_line("train", overrides)
     own = TW_GRPO if name == "tw_grpo_32f" else {"top_p": 0.95, "beta": 0.04, "max_grad_norm": 5.0}
     sampling, optimizer = config.sampling, config.optimizer
     assert (sampling.num_completions, sampling.max_tokens, sampling.temperature) == (8, 768, 1.0)
@@ -162,7 +165,7 @@ def test_a_real_experiment_has_the_released_settings_and_instantiates_shrunken(
     assert set(module.reward.rewards) == {"accuracy", "format", "length"} | contrast
     if name != "sft_32f":
         assert module.learner.loss.needs_reference is (own["beta"] > 0)
-    assert encoder.encode(data.train[0]).num_tokens > 0 and len(data.train) == 4
+    assert encoder.encode(data.train[0]).num_tokens > 0 and len(data.train) == (4 if name == "sft_32f" else 2 + 4)
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
