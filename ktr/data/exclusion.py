@@ -33,8 +33,8 @@ class Exclusion:
             return
         if line["id"] != id:
             raise ConfigError(
-                f"exclude={self.file}: row {index} is {line['id']} there and {id} in {self.annotations}, so it was made "
-                "of another file of that name; run python -m ktr.duplicates anew"
+                f"exclude={self.file}: row {index} is {line['id']} there and {id} in {self.annotations}, so it was "
+                "made of another file of that name; run python -m ktr.duplicates anew"
             )
         kinds = ", ".join(line.get("kinds", ()))
         told = f"it is one of {line.get('benchmark', 'a benchmark')}, item {line.get('item')} ({kinds})"

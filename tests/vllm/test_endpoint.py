@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from ktr.config.command_line import compose
-from ktr.evaluation.asking.run import ask_benchmark
+from ktr.evaluation.benchmark_run import ask_benchmark
 from ktr.rollout.servers.client import ServerClient
 from ktr.rollout.servers.process import ServerProcess, free_port
 from ktr.rollout.vllm.setup import engine_environment

@@ -15,7 +15,7 @@ from PIL import Image
 from ktr.config import requirements
 from ktr.config.command_line import CONF, check_command_line, compose
 from ktr.errors import ConfigError, EndpointError, MissingExtra, SpendingLimit
-from ktr.evaluation.asking.run import ask_benchmark
+from ktr.evaluation.benchmark_run import ask_benchmark
 from tests.unit.evaluation.asking.fake_endpoint import Answer, FakeEndpoint, Says, fault, says, text_of
 
 KEY = "hush-0123456789"
