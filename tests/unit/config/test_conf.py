@@ -146,10 +146,9 @@ def test_a_real_experiment_has_the_released_settings_and_instantiates_shrunken(
     mixed = ["train.parts.video_r1", "train.parts.video_holmes"] if name != "sft_32f" else ["train"]
     for part in (*mixed, "validation"):
         overrides += [f"data.{part}.annotations={rows}/rows.json", f"data.{part}.media_root={rows}"]
+    overrides += ["data.train.take.video_r1={video: 2, image: 0}"] if len(mixed) > 1 else []
     config = compose("train", overrides)
     require_paths(config)
-    overrides += ["data.train.take.video_r1={video: 2, image: 0}"] if len(mixed) > 1 else []
-    (config,) = check_command_line("train", overrides)
     own = TW_GRPO if name == "tw_grpo_32f" else {"top_p": 0.95, "beta": 0.04, "max_grad_norm": 5.0}
     sampling, optimizer = config.sampling, config.optimizer
     assert (sampling.num_completions, sampling.max_tokens, sampling.temperature) == (8, 768, 1.0)
