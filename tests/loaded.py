@@ -11,5 +11,8 @@ import scipy.stats
 import torch
 import transformers.models.qwen2_5_vl.modeling_qwen2_5_vl
 import transformers.models.qwen2_5_vl.processing_qwen2_5_vl
+from transformers import PreTrainedConfig
 
 torch.set_num_threads(1)
+# A config writes itself out for a log line that no level shows, which is half of the time to load a policy this small.
+PreTrainedConfig.__repr__ = object.__repr__

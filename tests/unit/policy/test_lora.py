@@ -15,7 +15,7 @@ from ktr.errors import ConfigError, MissingModel
 from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.scoring.reference import Reference
 from ktr.scoring.scorer import GroupScorer
-from tests.tiny_policy import random_group
+from tests.tiny_policy import fresh_policy, random_group
 
 BASE = {"r": 2, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj", "down_proj", "qkv"]}
 # option → its value, and what else it needs
@@ -115,7 +115,7 @@ def reference_logps(policy: QwenVLPolicy) -> Tensor:
 
 def check_all_places(path: Path, options: dict[str, Any], tmp_path: Path, **settings: Any) -> None:
     """Log-probs of the live, pushed, exported and resumed policy, and those of the reference, and a merged start's."""
-    start = logps(QwenVLPolicy(path))
+    start = logps(fresh_policy(path))
     live = QwenVLPolicy(path, lora=BASE | options, **settings)
     move(live)
     expected, trained = logps(live), {n for n, p in live.named_parameters() if p.requires_grad}
@@ -125,9 +125,9 @@ def check_all_places(path: Path, options: dict[str, Any], tmp_path: Path, **sett
     assert torch.equal(logps(live), expected), "the reference left the policy as it was"
     assert trained == {n for n, p in live.named_parameters() if p.requires_grad}
 
-    pushed = QwenVLPolicy(path)
+    pushed = fresh_policy(path)
     pushed.model.load_state_dict(dict(live.named_weights()))
-    untouched = QwenVLPolicy(path)
+    untouched = fresh_policy(path)
     untouched.model.load_state_dict(dict(live.named_weights(merge_adapters=False)))
     live.save(tmp_path / "exported", merge_adapters=True)
     live.save(tmp_path / "checkpoint")

@@ -8,7 +8,7 @@ from ktr.errors import MissingModel
 from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.scoring.reference import Reference
 from ktr.scoring.scorer import GroupScorer
-from tests.tiny_policy import random_group, random_prompt
+from tests.tiny_policy import fresh_policy, random_group, random_prompt
 
 
 def test_a_folder_that_is_not_there_is_named_with_the_remedy(tmp_path):
@@ -94,8 +94,8 @@ def test_given_features_stand_in_for_the_tower_only_without_gradient_and_inside(
 
 
 def test_the_reference_stays_while_the_policy_moves(policy_folder):
-    policy = QwenVLPolicy(policy_folder)
-    reference = Reference(policy, lambda: QwenVLPolicy(policy_folder))
+    policy = fresh_policy(policy_folder)
+    reference = Reference(policy, lambda: fresh_policy(policy_folder))
     groups = [random_group(policy, 0, [4, 3])]
     scorer = GroupScorer()
 
@@ -121,7 +121,7 @@ def test_with_adapters_the_reference_is_the_policy_without_them(policy_folder):
     policy = QwenVLPolicy(
         policy_folder, lora={"r": 2, "target_modules": ["q_proj", "v_proj"], "init_lora_weights": False}
     )
-    base = QwenVLPolicy(policy_folder)
+    base = fresh_policy(policy_folder)
     groups, scorer = [random_group(policy, 0, [4, 3])], GroupScorer()
     with torch.no_grad():
         features = base.encode_video([groups[0].prompt])
@@ -133,7 +133,7 @@ def test_with_adapters_the_reference_is_the_policy_without_them(policy_folder):
 def test_an_engine_gets_the_weights_of_a_plain_model_with_adapters_merged_in_or_left_out(policy_folder):
     """Names as without adapters; merged in, a plain model with these weights gives the policy's log-probs."""
     lora = {"r": 2, "target_modules": ["q_proj", "down_proj"], "init_lora_weights": False}
-    policy, plain = QwenVLPolicy(policy_folder, lora=lora).eval(), QwenVLPolicy(policy_folder).eval()
+    policy, plain = QwenVLPolicy(policy_folder, lora=lora).eval(), fresh_policy(policy_folder).eval()
     base = dict(plain.named_weights())
     left_out = policy.named_weights(merge_adapters=False)
     assert {name: tensor.tolist() for name, tensor in left_out} == {n: tensor.tolist() for n, tensor in base.items()}

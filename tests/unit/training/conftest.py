@@ -23,7 +23,7 @@ from ktr.scoring.scorer import GroupScorer
 from ktr.training.optim import AdamWCosine
 from ktr.training.rl_module import VideoRLModule
 from ktr.types import PromptInputs, RolloutGroup
-from tests.tiny_policy import random_prompt
+from tests.tiny_policy import fresh_policy, random_prompt
 from tests.unit.training.overlapped_run import NeighbourEngine
 
 
@@ -57,7 +57,7 @@ def make_module(policy_folder: Path, tmp_path: Path) -> MakeModule:
         lr: float = 1e-3,
         **parts: Any,
     ) -> VideoRLModule:
-        policy = QwenVLPolicy(policy_folder, **(policy_settings or {}))
+        policy = QwenVLPolicy(policy_folder, **policy_settings) if policy_settings else fresh_policy(policy_folder)
         return VideoRLModule(
             policy=policy,
             engine=parts.pop("engine", None) or TransformersEngine(policy),
@@ -70,7 +70,7 @@ def make_module(policy_folder: Path, tmp_path: Path) -> MakeModule:
             sampling=parts.pop("sampling", None) or SamplingParams(num_completions=4, max_tokens=10),
             validation_sampling={},
             failure_dir=tmp_path / "failure",
-            reference=Reference(policy, lambda: QwenVLPolicy(policy_folder)),
+            reference=Reference(policy, lambda: fresh_policy(policy_folder)),
             **parts,
         )
 

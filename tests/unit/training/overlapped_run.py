@@ -18,7 +18,7 @@ from ktr.rollout.transformers.engine import TransformersEngine
 from ktr.training.checkpoint import ModelFolderCheckpoint
 from ktr.training.policy_module import PolicyModule
 from ktr.types import PromptInputs, RolloutGroup
-from tests.tiny_policy import random_prompt
+from tests.tiny_policy import fresh_policy, random_prompt
 
 
 class NeighbourEngine(TransformersEngine):
@@ -28,7 +28,7 @@ class NeighbourEngine(TransformersEngine):
     """
 
     def __init__(self, folder: Path, overlap: int = 1, offset: float = 0.0, noise: float = 0.0):
-        super().__init__(QwenVLPolicy(folder).eval())
+        super().__init__(fresh_policy(folder).eval())
         self.overlap = self.max_staleness = overlap
         self.correction: ImportanceCorrection | None = None
         self.offset, self.noise = offset, noise

@@ -11,10 +11,10 @@ import torch
 
 from ktr.algorithm.importance import TokenTruncation
 from ktr.attribution.views import Factual
-from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.rewards.composite import CompositeReward
 from ktr.training.rl_module import VideoRLModule
 from ktr.types import RolloutGroup
+from tests.tiny_policy import fresh_policy
 from tests.unit.training.conftest import key_tokens
 from tests.unit.training.overlapped_run import fit
 
@@ -84,7 +84,7 @@ def test_the_engine_answers_while_the_trainer_runs_backward(overlapped, monkeypa
 
 
 def independent_logps(folder: Path, weights: dict[str, torch.Tensor], module: Any, groups: list[RolloutGroup]):
-    policy = QwenVLPolicy(folder).eval()
+    policy = fresh_policy(folder).eval()
     policy.model.load_state_dict(weights)
     features = policy.encode_video([group.prompt for group in groups])
     return [s.logps_GT for s in module.scorer.score(policy, groups, features, Factual(), [0] * len(groups))]

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from ktr.errors import ConfigError
-from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.rewards.composite import CompositeReward
 from ktr.scoring.scorer import GroupScorer
 from ktr.training.demonstrations import Demonstrations
 from ktr.training.gradient_alignment import GradientAlignment
 from ktr.training.optim import AdamWCosine
 from ktr.training.sft_module import SFTModule
+from tests.tiny_policy import fresh_policy
 from tests.unit.training.conftest import ShareOfWord
 from tests.unit.training.overlapped_run import NeighbourEngine, Record, fit
 
@@ -27,7 +27,7 @@ class Weightless(Demonstrations):
 
 def module(policy_folder: Path, demonstrations: Demonstrations, **parts: Any) -> SFTModule:
     return SFTModule(
-        policy=QwenVLPolicy(policy_folder),
+        policy=fresh_policy(policy_folder),
         engine=NeighbourEngine(policy_folder, overlap=0),
         scorer=GroupScorer(),
         reward=CompositeReward({"even": ShareOfWord()}),
