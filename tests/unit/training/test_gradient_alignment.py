@@ -39,20 +39,29 @@ def learning(module: VideoRLModule, num_questions: int = 3) -> None:
     module.learner.backward(to_learn, counts, lambda loss: loss.backward())
 
 
-def naive(module: VideoRLModule, part: Sequence[Tensor], parameters: Sequence[Tensor]) -> Tensor:
+def naive_logps(module: VideoRLModule) -> list[Tensor]:
+    """The log-probs of each group by a pass of its own, with their graphs."""
+    policy = module.policy
+    return [
+        module.scorer.score_pass(policy, [group], policy.encode_video([group.prompt]), [Factual()], [0])[0].logps_GT
+        for group in (scored.group for scored in module.learning[0])
+    ]
+
+
+def naive(
+    module: VideoRLModule, logps: Sequence[Tensor], part: Sequence[Tensor], parameters: Sequence[Tensor]
+) -> Tensor:
     """The part's gradient by a backward pass of the policy loss with the part as its weights, a group at a time."""
     to_learn, counts = module.learning
-    policy, total = module.policy, [torch.zeros_like(parameter) for parameter in parameters]
-    for scored, weights_GT in zip(to_learn, part, strict=True):
-        features = policy.encode_video([scored.group.prompt])
-        (scores,) = module.scorer.score_pass(policy, [scored.group], features, [Factual()], [0])
+    total = [torch.zeros_like(parameter) for parameter in parameters]
+    for scored, logps_GT, weights_GT in zip(to_learn, logps, part, strict=True):
         first, mask_GT = first_update(scored), scored.group.completion_mask_GT
-        ratio_GT = (scores.logps_GT - first.old_logps_GT).exp()
+        ratio_GT = (logps_GT - first.old_logps_GT).exp()
         losses_GT = -ratio_GT * scored.experience.advantages_G[:, None] * weights_GT
         if first.importance_GT is not None:
             losses_GT = losses_GT * first.importance_GT
         loss = (torch.where(mask_GT, losses_GT, 0.0).sum(1) / mask_GT.sum(1)).sum() / counts[0]
-        found = torch.autograd.grad(loss, parameters, allow_unused=True)
+        found = torch.autograd.grad(loss, parameters, allow_unused=True, retain_graph=True)
         total = [a if b is None else a + b for a, b in zip(total, found, strict=True)]
     return torch.cat([gradient.flatten() for gradient in total])
 
@@ -69,9 +78,10 @@ def check_against_naive(module: VideoRLModule, modules: Any = "last_layer") -> N
     to_learn, _ = module.learning
     parts = token_parts(to_learn, by_parity, 5)
     parameters = chosen_parameters(module.policy, modules)
-    whole = naive(module, parts["all"], parameters)
+    logps = naive_logps(module)
+    whole = naive(module, logps, parts["all"], parameters)
     for name, part in parts.items():
-        gradient = naive(module, part, parameters)
+        gradient = naive(module, logps, part, parameters)
         assert metrics[f"grad/norm/{name}"] == pytest.approx(float(gradient.norm()), rel=1e-5), name
         cosine = float(gradient @ whole / (gradient.norm() * whole.norm()))
         assert metrics[f"grad/cosine/{name}"] == pytest.approx(cosine, abs=1e-5), name
