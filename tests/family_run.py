@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from ktr.config.command_line import check_command_line
 from ktr.record.step_table import read_columns
-from ktr.training.run import run_training
+from ktr.training import run
 
 
 def three_steps(folder: Path, runs: Path, cache: Path, *overrides: str) -> dict[str, tuple[list[int], list[float]]]:
@@ -27,6 +29,8 @@ def three_steps(folder: Path, runs: Path, cache: Path, *overrides: str) -> dict[
             *overrides,
         ],
     )
-    columns = read_columns(run_training(config) / "metrics.csv")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "write_report", lambda run_dir: None)  # it takes as long as the steps, and no test reads it
+        columns = read_columns(run.run_training(config) / "metrics.csv")
     assert columns["loss/total"][0] == [1, 2, 3] and any(columns["loss/total"][1])
     return columns
