@@ -29,6 +29,7 @@ HOW_IT_IS_ASKED |= {
         "spending_limit", "prices", "num_decoders", "n_per_request",
     )
 }  # fmt: skip
+WHERE_FILES_ARE = {"benchmark.annotations", "benchmark.media_root", "encoder.cache.folder", "encoder.cache.max_gib"}
 FOLDER_OF_RANK_0 = "KTR_RUN_FOLDER"  # where rank 0 tells the processes that it launches which folder is theirs
 MAX_LENGTH = 120  # a folder's name has a limit on every file system
 NOT_PART_OF_IT = {"name", "resume", "paths", "hydra", "logger", "callbacks"}

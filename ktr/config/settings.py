@@ -11,6 +11,7 @@ from typing import Any
 
 # Top-level keys that cannot change a result: names, places, observers. `table` is about the row, not about the run.
 NOT_SETTINGS = frozenset({"name", "resume", "paths", "logger", "callbacks", "labels", "table", "hydra"})
+_NO_SETTING = "encoder.cache."  # frames that are kept are those that are decoded
 _SECRET_KEY = pattern(r"(?i)(^|_)(key|password|passwd|secret|credentials?|(^|auth|access|api|hf|bearer)_?token)$")
 _SECRET_OF_A_URL = pattern(r"(?<=://)[^/@\s]+(?=@)")
 _PACKAGE = Path(__file__).parent.parent
@@ -27,7 +28,8 @@ def settings(config: Mapping[str, Any], without: Collection[str] = NOT_SETTINGS)
     """
     paths = config.get("paths", {})
     places = {str(paths[name]): f"<{name}>" for name in _PLACES if paths.get(name)}
-    return dict(_leaves({key: value for key, value in config.items() if key not in without}, "", places))
+    leaves = _leaves({key: value for key, value in config.items() if key not in without}, "", places)
+    return {key: value for key, value in leaves if not key.startswith(_NO_SETTING)}
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

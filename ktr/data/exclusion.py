@@ -36,6 +36,9 @@ class Exclusion:
                 f"exclude={self.file}: row {index} is {line['id']} there and {id} in {self.annotations}, so it was "
                 "made of another file of that name; run python -m ktr.duplicates anew"
             )
+            other = f"row {index} is {line['id']} there and {id} in {self.annotations}"
+            remedy = "it was made of another file of that name; run python -m ktr.duplicates anew"
+            raise ConfigError(f"exclude={self.file}: {other}: {remedy}")
         kinds = ", ".join(line.get("kinds", ()))
         told = f"it is one of {line.get('benchmark', 'a benchmark')}, item {line.get('item')} ({kinds})"
         raise Duplicate(self.annotations, index, told)

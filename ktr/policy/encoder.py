@@ -9,6 +9,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -16,11 +17,13 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.image_utils import SizeDict
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
+from ktr.data.frame_cache import FrameCache
 from ktr.data.prompts import PromptTemplate
-from ktr.data.video import VideoReader, VideoSettings
+from ktr.data.video import DecodedVideo, VideoReader, VideoSettings
 from ktr.errors import ConfigError, MissingModel, PromptTooLong, TooThinMedia
 from ktr.types import MediaFile, MediaKind, Medium, PromptInputs, VideoQuestion
 
@@ -34,7 +37,8 @@ class Encoder(ABC):
     into patches. The time between temporal patches is that of the *sampled* frames. A prompt of more than
     ``max_prompt_tokens`` raises ``PromptTooLong``: cutting it would drop part of the video or of the question. So does
     one that leaves no room for ``max_answer_tokens`` in the model's table of positions. ``context_tokens`` is how many
-    the model takes at most, prompt and answer together.
+    the model takes at most, prompt and answer together. With a ``cache``, frames are kept as the processor resizes
+    them, and give the same patches to the bit.
     """
 
     video_processor: ClassVar[Any] = Qwen2VLVideoProcessor
@@ -47,6 +51,7 @@ class Encoder(ABC):
         reader: VideoReader,
         max_prompt_tokens: int,
         max_answer_tokens: int = 0,
+        cache: FrameCache | None = None,
     ):
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
         if self.tokenizer.chat_template is None:
@@ -55,7 +60,7 @@ class Encoder(ABC):
             kind: cast(int, self.tokenizer.convert_tokens_to_ids(token)) for kind, token in PLACEHOLDERS.items()
         }
         self.template = template
-        self.reader = reader
+        self.reader, self.cache = reader, cache
         self._videos: Any = _bounded(self.video_processor, path, reader.settings, cap_pixels_per_frame=False)
         self._images = cast(Qwen2VLImageProcessor, _bounded(Qwen2VLImageProcessor, path, reader.settings))
         config: Any = AutoConfig.from_pretrained(path)
@@ -122,9 +127,8 @@ class Encoder(ABC):
 
     def _read(self, file: MediaFile) -> tuple[Float[torch.Tensor, "N C"], Medium]:
         if file.kind == "video":
-            video = self.reader.read(file.path, file.clip)
-            self._check_shape(file.path, video.frames_FHWC.shape[1:3])
-            frames = torch.from_numpy(np.ascontiguousarray(video.frames_FHWC)).permute(0, 3, 1, 2)
+            video = self._video(file)
+            frames = _channels_first(video)
             bounds = self._bounds(len(frames))
             patches = self._videos(videos=[frames], do_sample_frames=False, return_tensors="pt", **bounds)
             pixels_NC, grid = patches["pixel_values_videos"], patches["video_grid_thw"][0]
@@ -136,6 +140,31 @@ class Encoder(ABC):
             patches = self._images(images=[torch.from_numpy(pixels_HWC).permute(2, 0, 1)], return_tensors="pt")
             pixels_NC, grid, times = patches["pixel_values"], patches["image_grid_thw"][0], (0.0, ())
         return pixels_NC, Medium(file.kind, (int(grid[0]), int(grid[1]), int(grid[2])), *times)
+
+    def _video(self, file: MediaFile) -> DecodedVideo:
+        """The frames that were sampled of a video; with a cache, resized to the size that they are shown in."""
+        key = None if self.cache is None else self.cache.key(file, self.reader.settings, self._videos.to_dict())
+        if self.cache is not None and key is not None and (kept := self.cache.get(key, file.path)) is not None:
+            return kept
+        video = self.reader.read(file.path, file.clip)
+        self._check_shape(file.path, video.frames_FHWC.shape[1:3])
+        if self.cache is not None and key is not None and (resized := self._resized(video)) is not None:
+            self.cache.put(key, resized)
+        return video
+
+    def _resized(self, video: DecodedVideo) -> DecodedVideo | None:
+        """The video as the processor resizes it; None where it would resize that once more, and give other patches."""
+        frames = _channels_first(video)[None]
+        size = SizeDict(**self._bounds(len(video.frames_FHWC)).get("size", dict(self._videos.size)))
+        factor, steps = self._videos.patch_size * self._videos.merge_size, self._videos.temporal_patch_size
+        resize = partial(
+            self._videos.resize, size=size, resample=self._videos.resample, factor=factor, temporal_factor=steps
+        )
+        resized = resize(frames)
+        height, width = resized.shape[-2:]
+        if max(height, width) > self.max_aspect_ratio * min(height, width) or resize(resized).shape != resized.shape:
+            return None
+        return replace(video, frames_FHWC=resized[0].permute(0, 2, 3, 1).numpy())
 
     def _expand(self, text: str, media: Sequence[Medium]) -> Int[torch.Tensor, " P"]:
         """Token ids of the prompt, the placeholder of each block repeated once per merged visual token."""
@@ -158,6 +187,10 @@ class Encoder(ABC):
         if max(shape) > self.max_aspect_ratio * min(shape):
             limit = f"{self.max_aspect_ratio} times the other at most"
             raise TooThinMedia(path, f"it is {width}×{height} pixels, and one side may be {limit}")
+
+
+def _channels_first(video: DecodedVideo) -> UInt8[torch.Tensor, "F 3 H W"]:
+    return torch.from_numpy(np.ascontiguousarray(video.frames_FHWC)).permute(0, 3, 1, 2)
 
 
 def _at_placeholders(text: str) -> list[str]:

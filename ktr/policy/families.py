@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ktr.config.model_folder import family_of
+from ktr.data.frame_cache import FrameCache
 from ktr.data.prompts import PromptTemplate
 from ktr.data.video import VideoReader
 from ktr.policy.encoder import Encoder
@@ -33,11 +34,12 @@ def make_encoder(
     reader: VideoReader,
     max_prompt_tokens: int,
     max_answer_tokens: int = 0,
+    cache: FrameCache | None = None,
 ) -> Encoder:
     """The encoder of the folder's family; see ``Encoder``. Raises as ``load_policy`` does."""
     require_config(Path(path))
     encoder: type[Encoder] = _family(path).FamilyEncoder
-    return encoder(path, template, reader, max_prompt_tokens, max_answer_tokens)
+    return encoder(path, template, reader, max_prompt_tokens, max_answer_tokens, cache)
 
 
 def _family(path: str | Path) -> Any:

@@ -40,7 +40,7 @@ def test_a_file_that_names_nothing_changes_nothing(load):
 
 
 def test_a_file_of_other_rows_of_that_name_is_refused(load):
-    with pytest.raises(ConfigError, match=r"row 1 is 7 there and 1 in .*rows\.json, .* run python -m ktr\.duplicates"):
+    with pytest.raises(ConfigError, match=r"row 1 is 7 there and 1 in .*rows\.json: .* run python -m ktr\.duplicates"):
         load(line(1, "7"))
 
 
