@@ -21,7 +21,7 @@ from platformdirs import user_cache_path
 from ktr.errors import ConfigError
 
 IN_THE_NAME = {"algorithm", "attribution", "seed", "video.num_frames", "experiment"}
-WHERE_FILES_ARE = {"benchmark.annotations", "benchmark.media_root"}
+WHERE_FILES_ARE = {"benchmark.annotations", "benchmark.media_root", "encoder.cache.folder", "encoder.cache.max_gib"}
 HOW_IT_IS_ASKED = {"retry_failed", "batch_size", "num_decoders"}  # with other values a benchmark's run goes on
 HOW_IT_IS_ASKED |= {
     f"endpoint.{key}" for key in (
@@ -29,7 +29,6 @@ HOW_IT_IS_ASKED |= {
         "spending_limit", "prices", "num_decoders", "n_per_request",
     )
 }  # fmt: skip
-WHERE_FILES_ARE = {"benchmark.annotations", "benchmark.media_root", "encoder.cache.folder", "encoder.cache.max_gib"}
 FOLDER_OF_RANK_0 = "KTR_RUN_FOLDER"  # where rank 0 tells the processes that it launches which folder is theirs
 MAX_LENGTH = 120  # a folder's name has a limit on every file system
 NOT_PART_OF_IT = {"name", "resume", "paths", "hydra", "logger", "callbacks"}

@@ -32,10 +32,6 @@ class Exclusion:
         if line is None:
             return
         if line["id"] != id:
-            raise ConfigError(
-                f"exclude={self.file}: row {index} is {line['id']} there and {id} in {self.annotations}, so it was "
-                "made of another file of that name; run python -m ktr.duplicates anew"
-            )
             other = f"row {index} is {line['id']} there and {id} in {self.annotations}"
             remedy = "it was made of another file of that name; run python -m ktr.duplicates anew"
             raise ConfigError(f"exclude={self.file}: {other}: {remedy}")
