@@ -78,7 +78,7 @@ class Architecture:
 
 
 def read_architecture(folder: Path) -> Architecture:
-    """Of ``model.path``: its config.json, or where the folder isn't there the published model that its name begins with.
+    """Of ``model.path``: its config.json, or where it isn't there the published model that its name begins with.
 
     Raises ``MissingModel`` where neither is known, and ``ConfigError`` where ktr has no such family.
     """

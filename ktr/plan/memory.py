@@ -1,7 +1,7 @@
 """Memory of a GPU by part: what is there all the time, and the fullest of the phases that a step goes through.
 
-A part is exact where it is a sum over tensors (weights, gradients, optimizer, what backward keeps); what kernels take on
-their way is an estimate. Completions are taken at their longest.
+A part is exact where it is a sum over tensors (weights, gradients, optimizer, what backward keeps); what kernels take
+on their way is an estimate. Completions are taken at their longest.
 """
 
 from collections.abc import Sequence
@@ -94,7 +94,7 @@ def decoded_rows(run: RunSettings) -> int:
 
 
 def _generation(model: Architecture, run: RunSettings) -> dict[str, float]:
-    """The transformers engine: its cache, one layer of a prefill, and the copies that its attention makes of a layer."""
+    """The transformers engine: its cache, a layer of a prefill, and the copies that attention makes of a layer."""
     if run.engine != "TransformersEngine":
         return {}
     rows, room = decoded_rows(run), run.prompt_tokens + run.max_tokens

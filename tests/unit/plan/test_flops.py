@@ -6,7 +6,7 @@ that are added in place, which the head's gradient is made of: those are added t
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -20,6 +20,7 @@ from ktr.plan.parameters import trained
 from ktr.plan.settings import Span
 from ktr.policy.families import load_policy
 from ktr.policy.family import Policy
+from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.scoring.packing import pack
 from ktr.scoring.views import apply_view
 from ktr.types import Medium, RolloutGroup
@@ -94,7 +95,7 @@ def test_a_packed_row_of_each_family(tmp_path: Path, family: str):
     policy = load_policy(save_family(family, tmp_path / "model"))
     model = read_architecture(policy.path)
     flops = Flops(model, trained(model))
-    group = random_group_of(policy, 0, lengths=[12, 12, 12])
+    group = random_group_of(cast(QwenVLPolicy, policy), 0, lengths=[12, 12, 12])
     features = torch.randn(NUM_VISUAL, model.features, requires_grad=True)
     assert counted(policy, [group], [features]) == (
         flops.forward(spans([group]), entropy=True),

@@ -109,7 +109,7 @@ def test_every_method_and_engine_can_be_planned():
         ["algorithm=tw_grpo"],
         ["algorithm=sft"],
         ["algorithm=video_ktr_released"],
-        ["weighting=batch_entropy"],
+        ["weighting=batch_entropy", "attribution=none"],
         ["rollout=vllm_server", "rollout.overlap=1"],
         ["model=shapes_untrained"],
     ):
