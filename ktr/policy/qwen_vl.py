@@ -2,13 +2,15 @@
 
 from abc import ABC
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ktr.policy.family import Grid, Policy
+from ktr.policy.patch_projection import PatchProjection
 
 
 class QwenVL(Policy, ABC):
@@ -58,6 +60,12 @@ class QwenVL(Policy, ABC):
         project, norm, mlp = self.own_row_parts()
         hidden_ND = residual_ND + project(attended_ND)
         return self.model.model.language_model.norm(hidden_ND + mlp(norm(hidden_ND)))
+
+    def _load(self, folder: Path, dtype: torch.dtype | Literal["auto"]) -> Any:
+        model = super()._load(folder, dtype)
+        patches = model.model.visual.patch_embed
+        patches.proj = PatchProjection.of(patches.proj)
+        return model
 
     def _tower(self, pixels_NC: Float[Tensor, "N C"], grids: Sequence[Grid]) -> Any:
         tower = self.model.model.visual

@@ -135,8 +135,8 @@ def check_all_places(path: Path, options: dict[str, Any], tmp_path: Path, **sett
     resumed.load_trained(tmp_path / "checkpoint")
     begun = QwenVLPolicy(path, adapter=tmp_path / "checkpoint", lora={"r": 2, "target_modules": ["o_proj"]})
     for policy in (pushed, QwenVLPolicy(tmp_path / "exported"), resumed, begun):
-        torch.testing.assert_close(logps(policy), expected, atol=1e-4, rtol=0)
-    torch.testing.assert_close(reference_logps(begun), expected, atol=1e-4, rtol=0)
+        torch.testing.assert_close(logps(policy), expected, atol=5e-4, rtol=0)
+    torch.testing.assert_close(reference_logps(begun), expected, atol=5e-4, rtol=0)
     torch.testing.assert_close(logps(untouched), start, atol=0, rtol=0)
     assert torch.equal(logps(live), expected), "nothing that was done with it changed the policy"
 
