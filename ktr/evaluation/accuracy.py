@@ -44,11 +44,15 @@ def _verdict(group: RolloutGroup, parts: Mapping[str, Float[Tensor, " 1"]]) -> V
 
 
 class AccuracyMeter:
-    """Collects verdicts under one way of sampling and sums them up, each question counted once."""
+    """Collects verdicts under one way of sampling and sums them up, each question counted once.
+
+    ``summed`` holds the verdicts of the last summary by the ids of their questions.
+    """
 
     def __init__(self, sampling: SamplingParams):
         self.sampling = sampling
         self.verdicts: list[Verdict] = []
+        self.summed: dict[str, Verdict] = {}
 
     def add(self, verdicts: Sequence[Verdict]) -> None:
         self.verdicts += verdicts
@@ -59,7 +63,8 @@ class AccuracyMeter:
         Over all ranks. Empties the meter.
         """
         verdicts, self.verdicts = gather_over_ranks(self.verdicts), []
-        return summarize(list({verdict.question_id: verdict for verdict in verdicts}.values()))
+        self.summed = {verdict.question_id: verdict for verdict in verdicts}
+        return summarize(list(self.summed.values()))
 
 
 def summarize(verdicts: Sequence[Verdict]) -> dict[str, Any]:

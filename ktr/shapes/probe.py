@@ -75,7 +75,7 @@ class WorldProbe:
         signals = self.signals | own_signals(module.learner.weighting, self.signals)
         for batch in batches:
             guesses += [chance(q.category, q.extra["target"], q.options) for q in (p.question for p in batch)]
-            as_it_is += self._answer(module, batch, NoIntervention())
+            as_it_is += self._as_it_is(module, batch)
             for name, intervention in INTERVENTIONS.items():
                 verdicts[name] += self._answer(module, batch, intervention)
             missing = self.num_questions - len(records) // self.num_completions
@@ -99,10 +99,14 @@ class WorldProbe:
             "chance": sum(guesses) / len(guesses),
         }
 
+    def _as_it_is(self, module: VideoRLModule, batch: list[PromptInputs]) -> list[Verdict]:
+        """Verdicts on the answers to plain prompts: those of validation, where it has just asked for the same."""
+        known, ids = module.validated(_greedy(module)), [prompt.question.id for prompt in batch]
+        return [known[i] for i in ids] if known.keys() >= set(ids) else self._answer(module, batch, NoIntervention())
+
     def _answer(self, module: VideoRLModule, batch: list[PromptInputs], intervention: Intervention) -> list[Verdict]:
-        sampling = SamplingParams(num_completions=1, max_tokens=module.sampling.max_tokens, temperature=0.0)
         prompts = [intervention.prompt(module.policy, prompt, self._seed(prompt)) for prompt in batch]
-        groups = module.engine.generate(prompts, sampling, [0] * len(prompts))
+        groups = module.engine.generate(prompts, _greedy(module), [0] * len(prompts))
         return verdicts([intervention.judged(group) for group in groups], module.reward)
 
     def _rollouts(self, module: VideoRLModule, batch: list[PromptInputs]) -> list[RolloutGroup]:
@@ -119,6 +123,10 @@ class WorldProbe:
 
     def _seed(self, prompt: PromptInputs) -> int:
         return prompt.question.seed("probe", self.seed)
+
+
+def _greedy(module: VideoRLModule) -> SamplingParams:
+    return SamplingParams(num_completions=1, max_tokens=module.sampling.max_tokens, temperature=0.0)
 
 
 def own_signals(weighting: TokenWeighting, known: Mapping[str, Signal]) -> dict[str, Signal]:

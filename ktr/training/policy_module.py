@@ -13,7 +13,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from ktr.errors import ConfigError
-from ktr.evaluation.accuracy import AccuracyMeter, verdicts
+from ktr.evaluation.accuracy import AccuracyMeter, Verdict, verdicts
 from ktr.evaluation.parts import reward_parts
 from ktr.policy.family import Policy
 from ktr.ranks import sum_gradients_over_ranks
@@ -52,6 +52,7 @@ class PolicyModule(LightningModule):
         self.seed = seed
         self.meters = {name: AccuracyMeter(params) for name, params in validation_sampling.items()}
         self.validation_summary: dict[str, dict[str, Any]] = {}
+        self.validated_at: int | None = None  # updates before the last validation
 
     def setup(self, stage: str) -> None:
         if self.trainer.precision not in ("32-true", "bf16-mixed"):
@@ -127,10 +128,16 @@ class PolicyModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self.validation_summary = {name: meter.summary() for name, meter in self.meters.items()}
+        self.validated_at = self.global_step
         for name, summary in self.validation_summary.items():
             for figure in ("accuracy", "format", "completion_length"):
                 self.log(f"val/{name}/{figure}", summary[figure])
         self.log("step", float(self.global_step))  # rows of metrics count updates, from 0 before the first
+
+    def validated(self, sampling: SamplingParams) -> dict[str, Verdict]:
+        """Verdicts on the answers of the present weights so sampled, by question; empty unless validation has them."""
+        current = self.meters.values() if self.validated_at == self.global_step else ()
+        return next((meter.summed for meter in current if meter.sampling == sampling), {})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The weights are saved beside, as a model folder."""
