@@ -4,6 +4,7 @@ import logging
 import os
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
 from ktr.errors import MissingExtra
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 Failure = Literal["no reply in time", "unreachable", "busy", "server error", "refused", "no reply of this API"]
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def require_openai() -> None:
@@ -29,7 +31,11 @@ def client_of(base_url: str, key_variable: str, time_limit_s: float, retries: in
     for name in ("openai", "httpx", "httpx2"):  # a line for each request and each try; one of the last two is in use
         logging.getLogger(name).setLevel(logging.WARNING)
     key = os.environ.get(key_variable) or "none"
-    return openai.AsyncOpenAI(base_url=base_url, api_key=key, timeout=time_limit_s, max_retries=retries)
+    # A proxy is for the internet, and not for this machine.
+    http = openai.DefaultAsyncHttpxClient(trust_env=False) if urlsplit(base_url).hostname in LOOPBACK else None
+    return openai.AsyncOpenAI(
+        base_url=base_url, api_key=key, timeout=time_limit_s, max_retries=retries, http_client=http
+    )
 
 
 def failure_of(error: Exception) -> Failure | None:

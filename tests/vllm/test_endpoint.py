@@ -86,7 +86,6 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Ask:
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KTR_VLLM_API_KEY", KEY)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
 @pytest.fixture(scope="module")

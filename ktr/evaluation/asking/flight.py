@@ -157,7 +157,7 @@ def _made_of(heard: Sequence[Heard], num_completions: int) -> tuple[tuple[Reply,
         return (
             (),
             Outcome.FAILED,
-            f"{len(choices)} of {num_completions} completions came; endpoint.n_per_request=1",
+            f"{len(choices)} of {num_completions} completions came; set endpoint.n_per_request=1",
             True,
         )
     replies = tuple(choice if isinstance(choice, Reply) else Reply("") for choice in choices[:num_completions])

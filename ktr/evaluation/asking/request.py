@@ -51,7 +51,9 @@ class RequestForm:
                 ]
         sampled = [medium.sampled for medium in sent if medium.sampled is not None]
         if any(other != sampled[0] for other in sampled):
-            raise MixedRates("its videos are sampled at different rates, of which vLLM is told one; frames_as=images")
+            raise MixedRates(
+                "its videos are sampled at different rates, of which vLLM is told one; set endpoint.frames_as=images"
+            )
         of_videos = {"media_io_kwargs": {"video": dict(sampled[0])}} if sampled else {}
         return SentPrompt({"messages": messages, **of_videos}, tuple(medium.num_frames for medium in sent))
 

@@ -2,18 +2,22 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ktr.data.prompts import PromptTemplate
 from ktr.evaluation.asking.ask import Answered, Ask, Reply, Take
 from ktr.evaluation.asking.asking import Asking
+from ktr.evaluation.asking.chat import ChatClient
 from ktr.evaluation.asking.decoding import Decoding, OneRound
+from ktr.evaluation.asking.endpoint import EndpointAnswers
 from ktr.evaluation.benchmarks.item import Item, ItemMedium
 from ktr.evaluation.rules.asked import Asked
 from ktr.evaluation.rules.tagged import lenient
 from ktr.rollout.engine import SamplingParams
 from ktr.types import MediaFile, VideoQuestion
+from tests.unit.evaluation.asking.fake_endpoint import KEY, VIDEO, Answer, FakeEndpoint, Serve
 
 GREEDY = SamplingParams(1, 8, temperature=0.0)
 
@@ -63,3 +67,21 @@ def asking_of() -> Callable[..., Asking]:
         return Asking(items, question_of, PromptTemplate(), decoding or OneRound(8, GREEDY), lenient, seed)
 
     return make
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
+    """A fake endpoint that answers by a function, and who asks it."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # which is not asked
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setattr(ChatClient, "FIRST_WAIT_S", 0.001)
+    servers: list[FakeEndpoint] = []
+
+    def make(answer: Answer, model: str = "m", **settings: Any) -> tuple[FakeEndpoint, EndpointAnswers]:
+        servers.append(FakeEndpoint(answer))
+        settings = {"retries": 2, "time_limit_s": 30.0} | settings
+        return servers[-1], EndpointAnswers(model, PromptTemplate("", {}), VIDEO, servers[-1].url, **settings)
+
+    yield make
+    for server in servers:
+        server.end()

@@ -1,13 +1,24 @@
-"""A server that speaks as much of OpenAI's chat-completions API as asking needs, on the loopback, in threads."""
+"""A server that speaks as much of OpenAI's chat-completions API as asking needs, in threads; and asks for it."""
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from ktr.data.video import VideoSettings
+from ktr.evaluation.asking.ask import Answered, Ask
+from ktr.evaluation.asking.endpoint import EndpointAnswers
+from ktr.evaluation.benchmarks.item import Item
+from ktr.evaluation.rules.asked import Asked
+from ktr.rollout.engine import SamplingParams
+from ktr.types import MediaFile, VideoQuestion
+
+VIDEO = VideoSettings(num_frames=8, max_pixels=3136, min_pixels=3136)
+ONE = SamplingParams(1, 8, temperature=0.0)
+KEY = "hush-0123456789"
 USAGE = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
 SOON = {"retry-after-ms": "1"}
 
@@ -95,3 +106,33 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         pass
+
+
+Serve = Callable[..., tuple[FakeEndpoint, EndpointAnswers]]
+
+
+def ask(number: int, *media: MediaFile, sampling: SamplingParams = ONE) -> Ask:
+    question = VideoQuestion(str(number), f"Question {number}?", "free-form", "A", media)
+    item = Item(str(number), Asked("A", question=question.problem), ())
+    return Ask(item, question, 8, sampling, seed=number)
+
+
+def takes(asks: Sequence[Ask]) -> Callable[[], Ask | None]:
+    waiting = list(reversed(asks))
+    return lambda: waiting.pop() if waiting else None
+
+
+def answered(answers: EndpointAnswers, asks: Sequence[Ask]) -> dict[str, Answered]:
+    """Every answer, by the question's id."""
+    found = {each.ask.question.id: each for each in answers.answers(takes(asks))}
+    assert len(found) == len(asks)
+    return found
+
+
+def number_of(request: dict[str, Any]) -> int:
+    """Which of ``ask`` a request is."""
+    return int(text_of(request).removeprefix("Question ").rstrip("?"))
+
+
+def echo(request: dict[str, Any]) -> Says:
+    return says(f"to {number_of(request)}")

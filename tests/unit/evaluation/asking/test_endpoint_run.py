@@ -38,7 +38,7 @@ def rows(tmp_path: Path) -> Path:
 @pytest.fixture
 def run(rows: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """Asks the rows, the command line checked as a user's is; the lines by item."""
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # which is not asked
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     servers: list[FakeEndpoint] = []
 
@@ -93,18 +93,13 @@ def test_a_run_that_stops_at_its_limit_goes_on_and_its_key_is_nowhere(
     assert len(written) > 4 and KEY not in told and not any(KEY.encode() in content for content in written)
 
 
-def test_items_that_failed_are_asked_again_in_the_same_folder(run: Run, rows: Path):
+def test_failed_items_are_asked_again_in_the_same_folder_at_any_pace_and_of_the_same_model(run: Run):
     def one_fails(request: dict[str, Any]) -> Says:
         return fault(500, "no") if "Number 3?" in text_of(request) else right(request)
 
     assert run(one_fails)["3"]["outcome"] == "failed"
-    again = run(right, "retry_failed=true")
-    assert {line["outcome"] for line in again.values()} == {"right"}
-
-
-def test_another_model_is_another_identity_and_another_pace_is_not(run: Run):
-    run(right)
-    run(right, "endpoint.max_concurrency=2", "endpoint.spending_limit=9", "endpoint.n_per_request=1")
+    pace = ["endpoint.max_concurrency=2", "endpoint.spending_limit=9", "endpoint.n_per_request=1"]
+    assert {line["outcome"] for line in run(right, "retry_failed=true", *pace).values()} == {"right"}
     with pytest.raises(ConfigError, match=r'endpoint\.model: "gpt-4o" and "gpt-5"'):
         run(right, "endpoint.model=gpt-5")
 
