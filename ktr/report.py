@@ -1,17 +1,18 @@
 """``python -m ktr.report runs/<run> …`` rebuilds all pages of run folders from their files alone.
 
-They are report.html and, where tokens were scored, words.html (see ``words`` below). ``run`` may stand before them.
+They are report.html and, where tokens were scored, words.html (see ``words`` below); of an evaluation wrong.html.
+``run`` may stand before them.
 
 ``python -m ktr.report compare runs/<a> runs/<b> …`` writes compare.html, several runs on the same axes, and the words
-of each run.
+of each run; of evaluations the items gained and lost, with tests.
+
+``python -m ktr.report leaderboard <folder> …`` prints models by benchmarks from the results below folders, published
+rows beside, and writes leaderboard.html, leaderboard.md, leaderboard.tex and figures into ./leaderboard.
 
 ``python -m ktr.report tables <folder> …`` prints the tables of the runs below each folder, obtained beside published,
 and writes them there: table.md, table.tex, table.csv, rows.csv, cost.csv and figures.
 
 ``python -m ktr.report gradients <folder>`` prints the paper's figure of gradients from the runs below a folder.
-
-``python -m ktr.report leaderboard <folder> …`` puts the results of evaluations side by side, with published ones;
-``run`` and ``compare`` take their folders as well.
 
 ``python -m ktr.report words runs/<run> …`` writes words.html, words.json and figures: which words the signals select.
 
@@ -49,24 +50,38 @@ def _runs(argv: Sequence[str]) -> Iterator[str]:
         prog="python -m ktr.report",
         description="Rebuild the figures, report.html and words.html of runs.",
         epilog="python -m ktr.report compare <run folder> … draws several runs on one page; "
+        "python -m ktr.report leaderboard <folder> … prints models by benchmarks; "
         "python -m ktr.report tables <folder> … prints the tables of the runs below a folder, and writes them; "
         "python -m ktr.report words <run folder> … writes which words the signals select; "
         "python -m ktr.report cases <run> <run> shows the questions on which two policies differ most.",
     )
-    parser.add_argument("run_dir", type=Path, nargs="+", help="a run folder: config.yaml, metrics.csv, summary.json …")
-    run_dirs = parser.parse_args(argv).run_dir
+    parser.add_argument(
+        "run_dir",
+        type=Path,
+        nargs="+",
+        help="a run folder: config.yaml, metrics.csv, summary.json …; or an evaluation's",
+    )
+    for run_dir in parser.parse_args(argv).run_dir:
+        yield from map(str, _pages_of_evaluation(run_dir) if _is_evaluation(run_dir) else _pages_of_run(run_dir))
+
+
+def _pages_of_run(run_dir: Path) -> Iterator[Path]:
     from ktr.analysis.report import write_report  # not above: it loads torch, which a table can do without
     from ktr.analysis.words.words_page import words_of_run
 
-    for run_dir in run_dirs:
-        if (run_dir / "results.json").exists():
-            from ktr.evaluation.reports.answers_page import write_answers_page
+    if words := words_of_run(run_dir):
+        yield words
+    yield write_report(run_dir)
 
-            yield str(write_answers_page(run_dir))
-            continue
-        if words := words_of_run(run_dir):
-            yield str(words)
-        yield str(write_report(run_dir))
+
+def _pages_of_evaluation(run_dir: Path) -> Iterator[Path]:
+    from ktr.evaluation.reports.answers_page import write_answers_page
+
+    yield write_answers_page(run_dir)
+
+
+def _is_evaluation(folder: Path) -> bool:
+    return (folder / "items.jsonl").is_file()
 
 
 def _tables(argv: Sequence[str]) -> Iterator[str]:
@@ -87,23 +102,37 @@ def _tables(argv: Sequence[str]) -> Iterator[str]:
 def _compare(argv: Sequence[str]) -> Iterator[str]:
     parser = ArgumentParser(
         prog="python -m ktr.report compare",
-        description="Draw the curves of several runs on the same axes, and their figures at the end side by side.",
+        description="Draw the curves of several runs on the same axes, and their figures at the end side by side; of "
+        "evaluations, tell each against the first, item by item.",
     )
-    parser.add_argument("run_dir", type=Path, nargs="+", help="run folders, finished or not")
+    parser.add_argument("run_dir", type=Path, nargs="+", help="run folders, finished or not; or all of evaluations")
     parser.add_argument("--output", type=Path, default=Path("compare.html"), help="compare.html here, if not given")
     arguments = parser.parse_args(argv)
-    from ktr.evaluation.reports.folder import is_evaluation
-
-    if all(map(is_evaluation, arguments.run_dir)):
+    if all(map(_is_evaluation, arguments.run_dir)):
         from ktr.evaluation.reports.pairs_page import write_pairs
 
-        yield from _text_and_path(write_pairs(arguments.run_dir, arguments.output))
+        yield from _texts_and_paths([write_pairs(arguments.run_dir, arguments.output)])
         return
     from ktr.analysis.compare import write_comparison
     from ktr.analysis.words.words_page import words_of_run
 
     yield from (str(words) for words in map(words_of_run, arguments.run_dir) if words)
     yield str(write_comparison(arguments.run_dir, arguments.output))
+
+
+def _leaderboard(argv: Sequence[str]) -> Iterator[str]:
+    parser = ArgumentParser(
+        prog="python -m ktr.report leaderboard",
+        description="Print a table of models by benchmarks from the results below folders, published rows beside.",
+    )
+    parser.add_argument("folder", type=Path, nargs="+", help="a folder with results.json in it, or somewhere below")
+    parser.add_argument(
+        "--output", type=Path, default=Path("leaderboard"), help="a folder; ./leaderboard, if not given"
+    )
+    arguments = parser.parse_args(argv)
+    from ktr.evaluation.reports.leaderboard_files import write_leaderboard
+
+    yield from _texts_and_paths([write_leaderboard(arguments.folder, arguments.output)])
 
 
 def _gradients(argv: Sequence[str]) -> Iterator[str]:
@@ -128,24 +157,6 @@ def _specificity(argv: Sequence[str]) -> Iterator[str]:
     from ktr.analysis.specificity import write_specificity
 
     yield from _texts_and_paths(map(write_specificity, run_dirs))
-
-
-def _leaderboard(argv: Sequence[str]) -> Iterator[str]:
-    parser = ArgumentParser(
-        prog="python -m ktr.report leaderboard",
-        description="Put the results of python -m ktr.evaluate side by side, with published ones: Markdown, LaTeX, "
-        "bars, a radar of subtasks, one page.",
-    )
-    parser.add_argument("folder", type=Path, nargs="+", help="a folder with results.json in it or below it")
-    parser.add_argument("--output", type=Path, default=Path("leaderboard"), help="a folder; leaderboard, if not given")
-    arguments = parser.parse_args(argv)
-    from ktr.evaluation.reports.leaderboard_files import write_leaderboard
-
-    yield from _text_and_path(write_leaderboard(arguments.folder, arguments.output))
-
-
-def _text_and_path(written: tuple[str, Path]) -> Iterator[str]:
-    yield from map(str, written)
 
 
 def _texts_and_paths(written: Iterable[tuple[str, Path]]) -> Iterator[str]:
@@ -189,12 +200,12 @@ def _cases(argv: Sequence[str]) -> Iterator[str]:
 COMMANDS: Mapping[str, Callable[[Sequence[str]], Iterator[str]]] = {
     "run": _runs,
     "compare": _compare,
+    "leaderboard": _leaderboard,
     "gradients": _gradients,
     "specificity": _specificity,
     "tables": _tables,
     "words": _words,
     "cases": _cases,
-    "leaderboard": _leaderboard,
 }
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def write_filmstrips(folder: Path, records: Sequence[Record]) -> dict[str, list[
             of_question = strips[record["question"]] = []
             for place, file in enumerate(media_of(record), 1):
                 path = folder / f"filmstrip-{name}{f'.{place}' if place > 1 else ''}.png"
-                if not path.exists() and len(frames_FHWC := _read(reader, file).frames_FHWC):
+                if not path.exists() and len(frames_FHWC := read_strip(reader, file).frames_FHWC):
                     Image.fromarray(filmstrip(frames_FHWC)).save(path)
                 of_question.append(path if path.exists() else None)
     return strips
@@ -51,10 +51,11 @@ def write_filmstrips(folder: Path, records: Sequence[Record]) -> dict[str, list[
 def read_strips(record: Record) -> tuple[Strip, ...]:
     """Some frames of each medium that a record is about."""
     with closing(VideoReader(SETTINGS)) as reader:
-        return tuple(_read(reader, file) for file in media_of(record))
+        return tuple(read_strip(reader, file) for file in media_of(record))
 
 
-def _read(reader: VideoReader, file: MediaFile) -> Strip:
+def read_strip(reader: VideoReader, file: MediaFile) -> Strip:
+    """Some frames of a medium, of a video those of its clip; none, and a line in the log, where it can't be read."""
     try:
         if file.kind == "image":
             return Strip(file, reader.read_image(file.path)[None])

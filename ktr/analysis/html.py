@@ -16,10 +16,12 @@ from PIL import Image
 
 from ktr.record.json_file import write_whole
 
+MAX_CHARACTERS = 20_000
+
 
 def write_page(path: Path, template: str, **values: Any) -> Path:
     """Render a template of ``ktr/analysis/templates`` into a file; return its path."""
-    text = render(template, **values)
+    text = render(template, **values).encode("utf-8", errors="backslashreplace").decode()  # a row may hold half a pair
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, text)
     return path
@@ -44,8 +46,16 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":")}
+    environment.filters["bounded"] = bounded
     environment.filters["base64"] = lambda file: b64encode(file.read_bytes()).decode()
     return environment
+
+
+def bounded(value: Any) -> str:
+    """A text as a page of many has it: whole, but of more than ``MAX_CHARACTERS`` their beginning."""
+    text = str(value)
+    more = len(text) - MAX_CHARACTERS
+    return text if more <= 0 else f"{text[:MAX_CHARACTERS]} … ({more:,} more characters in its file)"
 
 
 def webp_uri(pixels_HWC: UInt8[np.ndarray, "H W 3"], quality: int) -> str:

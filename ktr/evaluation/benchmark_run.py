@@ -22,7 +22,7 @@ from ktr.evaluation.asking.identity import claim, identity_of
 from ktr.evaluation.asking.items_file import ItemsFile, Line
 from ktr.evaluation.asking.policy import PolicyAnswers
 from ktr.evaluation.asking.question import question_of
-from ktr.evaluation.asking.results import results, table
+from ktr.evaluation.asking.results import model_of, results, table
 from ktr.evaluation.benchmarks.check import Checked, check
 from ktr.evaluation.benchmarks.item import Item
 from ktr.evaluation.benchmarks.media import MediaFinder
@@ -64,8 +64,7 @@ def ask_benchmark(config: DictConfig) -> str:
         if config.judge is not None:
             identity |= {"judge": {"name": config.judge.name, "prompt": config.judge.prompt}}
         result = results(config.name, identity, lines, checked.benchmark.metric)
-        model = config.model.path if config.endpoint is None else config.endpoint.model
-        result |= {"model": str(model), "seed": config.seed}
+        result |= model_of(config) | {"seed": config.seed}
         result |= {"rows_skipped": len(checked.loaded.skips), "media_missing": len(checked.missing)}
         path = write_object(run_dir / "results.json", result)
         page = write_answers_page(run_dir)

@@ -16,8 +16,7 @@ GAP = 2  # between two columns
 
 def table_console(table: Table, cost: Cost) -> str:
     """Warnings, results and cost with their notes, as plain text."""
-    file = io.StringIO()
-    console = Console(file=file, width=WIDTH, highlight=False, markup=False, color_system=None)
+    console, file = _console()
     console.print(table.source.title or table.source.name, style="bold")
     for warning in table.comparison.warnings:
         console.print(f"WARNING: {warning}")
@@ -29,7 +28,14 @@ def table_console(table: Table, cost: Cost) -> str:
         _print(console, cost_grid(table, cost))
         for note in cost_notes(cost):
             console.print(f"- {note}")
-    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
+    return _text(file)
+
+
+def grid_console(grid: Grid) -> str:
+    """One grid as plain text."""
+    console, file = _console()
+    _print(console, grid)
+    return _text(file)
 
 
 def narrow(grid: Grid) -> list[Grid]:
@@ -44,6 +50,15 @@ def narrow(grid: Grid) -> list[Grid]:
         Grid([grid.columns[at] for at in (0, *part)], [[row[at] for at in (0, *part)] for row in grid.rows])
         for part in parts
     ]
+
+
+def _console() -> tuple[Console, io.StringIO]:
+    file = io.StringIO()
+    return Console(file=file, width=WIDTH, highlight=False, markup=False, color_system=None), file
+
+
+def _text(file: io.StringIO) -> str:
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 
 def _widths(grid: Grid) -> list[int]:

@@ -1,6 +1,6 @@
 """table.tex: the table of results with booktabs."""
 
-from ktr.tables.grids import MINUS, NONE, results_grid, results_notes
+from ktr.tables.grids import MINUS, NONE, Grid, results_grid, results_notes
 from ktr.tables.values import Table
 
 ESCAPES = {
@@ -25,18 +25,23 @@ ESCAPES = {
 
 
 def table_latex(table: Table) -> str:
-    """A ``tabular`` in a ``table`` float; needs ``\\usepackage{booktabs}``. Warnings and notes stand in the caption."""
-    grid = results_grid(table)
+    """The results. Warnings and notes stand in the caption."""
     caption = [
         table.source.title or table.source.name,
         *(f"Warning: {text}" for text in table.comparison.warnings),
         *results_notes(table),
     ]
+    text = " ".join(text if text.endswith(".") else f"{text}." for text in caption)
+    return grid_latex(results_grid(table), text, table.source.name)
+
+
+def grid_latex(grid: Grid, caption: str, name: str) -> str:
+    """A ``tabular`` in a ``table`` float; needs ``\\usepackage{booktabs}``."""
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{escape(' '.join(text if text.endswith('.') else f'{text}.' for text in caption))}}}",
-        rf"\label{{tab:{table.source.name}}}",
+        rf"\caption{{{escape(caption)}}}",
+        rf"\label{{tab:{name}}}",
         rf"\begin{{tabular}}{{l{'r' * (len(grid.columns) - 1)}}}",
         r"\toprule",
         _line(grid.columns),

@@ -36,7 +36,8 @@ def test_a_run_killed_five_times_has_the_lines_of_an_uncut_one(runs_folder: Path
     output, error = uncut.communicate()
     assert uncut.returncode == 0, error
     whole = runs_folder / "runs" / "uncut"
-    assert output.splitlines()[-1] == str(whole / "results.json")
+    assert output.splitlines()[-2:] == [str(whole / "wrong.html"), str(whole / "results.json")]
+    assert (whole / "wrong.html").read_text().count("data:image/webp") > 0
     path = runs_folder / "runs" / "killed" / "items.jsonl"
     for target in (1, 40, 130, 290, 420):
         running = start(runs_folder, "name=killed", "batch_size=13")

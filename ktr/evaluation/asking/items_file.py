@@ -23,7 +23,9 @@ class ItemsFile:
         self.lines: dict[str, Line] = {}
         self._file: IO[str] | None = None
         if path.exists():
-            self._read()
+            self.lines, whole = _read(path)
+            if whole < path.stat().st_size:
+                _cut(path, whole)
 
     def append(self, line: Line) -> None:
         """Write one item's line. What was written outlives a killed process."""
@@ -58,19 +60,38 @@ class ItemsFile:
         self.close()
         write_whole(self.path, "".join(map(_written, self.lines.values())))
 
-    def _read(self) -> None:
-        with naming(self.path), self.path.open("r+b") as file:
-            whole = 0
-            for number, raw in enumerate(file, 1):
-                if not raw.endswith(b"\n"):
-                    file.truncate(whole)
-                    os.fsync(file.fileno())
-                    break
-                whole += len(raw)
-                line = _parsed(raw)
-                if line is None:
-                    raise MissingData(unreadable(self.path, f"line {number} is no item"))
-                self.lines[line["id"]] = line
+
+def read_lines(folder: Path) -> list[Line]:
+    """The lines in a run's folder, of a run that goes on too: nothing is written, and a torn last line is left out.
+
+    Raises ``MissingData`` where there is no items.jsonl, or one that cannot be read.
+    """
+    path = folder / "items.jsonl"
+    if not path.is_file():
+        raise MissingData(f"{folder}: no items.jsonl; name a folder of python -m ktr.evaluate benchmark=…")
+    return [*_read(path)[0].values()]
+
+
+def _read(path: Path) -> tuple[dict[str, Line], int]:
+    """The lines by id, and how many bytes they are."""
+    lines: dict[str, Line] = {}
+    whole = 0
+    with naming(path), path.open("rb") as file:
+        for number, raw in enumerate(file, 1):
+            if not raw.endswith(b"\n"):
+                break
+            whole += len(raw)
+            line = _parsed(raw)
+            if line is None:
+                raise MissingData(unreadable(path, f"line {number} is no item"))
+            lines[line["id"]] = line
+    return lines, whole
+
+
+def _cut(path: Path, size: int) -> None:
+    with naming(path), path.open("r+b") as file:
+        file.truncate(size)
+        os.fsync(file.fileno())
 
 
 def _written(line: Mapping[str, Any]) -> str:

@@ -1,8 +1,11 @@
 """What a run found: results.json, and the table that is printed, beside published numbers."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import fmean
 from typing import Any
+
+from omegaconf import DictConfig
 
 from ktr.evaluation.asking.items_file import Line
 from ktr.evaluation.rules.outcome import Judgement, Outcome
@@ -53,6 +56,14 @@ def results(name: str, identity: Mapping[str, Any], lines: Sequence[Line], metri
         "reasons": [f"{line['id']}: {line['reason']}" for line in lines if line["output"] is None][:REASONS],
         "published": published_of(identity["benchmark"]["name"]),
     }
+
+
+def model_of(config: DictConfig) -> dict[str, str | None]:
+    """Who was asked, which no identity says: ``model``, a policy's folder or a served model's name; and ``adapter``."""
+    if config.endpoint is not None:
+        return {"model": config.endpoint.model, "adapter": None}
+    named = {"model": config.model.path, "adapter": config.model.get("adapter")}
+    return {key: None if value is None else str(Path(value).absolute()) for key, value in named.items()}
 
 
 def published_of(benchmark: str) -> dict[str, float]:

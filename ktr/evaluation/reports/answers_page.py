@@ -1,64 +1,58 @@
-"""wrong.html: the items that a run did not get right, with their frames, from its folder alone."""
+"""wrong.html: what an evaluation got wrong, and how: some items of each outcome and subtask, and counts of all."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
-from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Any
 
-from ktr.analysis.filmstrip import filmstrip, read_strips
-from ktr.analysis.html import webp_uri, write_page
-from ktr.evaluation.asking.items_file import Line
-from ktr.evaluation.reports.folder import EvaluationFolder
+from ktr.analysis.html import write_page
+from ktr.evaluation.asking.items_file import Line, read_lines
+from ktr.evaluation.reports.shown_items import in_turn, shown_item, strips_of
 from ktr.evaluation.rules.outcome import Outcome
+from ktr.record.json_file import read_object
 
-PAGE, SHOWN, QUALITY = "wrong.html", 60, 70
+MAX_ITEMS = 60
 
 
-def write_answers_page(path: Path, limit: int = SHOWN) -> Path:
-    """Write the page of up to ``limit`` items into the folder of an evaluation; return its path.
+def write_answers_page(run_dir: Path) -> Path:
+    """Write the page into an evaluation's folder, from its files alone; return its path.
 
-    They are taken in turn of each subtask and outcome. Raises ``MissingData`` where the folder holds no result.
+    Raises ``MissingData`` where the folder holds no items.
     """
-    folder = EvaluationFolder.read(path)
-    lines = folder.lines()
-    chosen = some_wrong(lines, limit)
+    lines = read_lines(run_dir)
+    identity = read_object(run_dir / "identity.json") or {}
+    chosen = choose(lines)
+    strips = strips_of(chosen)
+    tags = [{"outcome": line["outcome"], "subtask": line["subtask"]} for line in chosen]
     return write_page(
-        path / PAGE,
+        run_dir / "wrong.html",
         "answers.html",
-        title=f"{folder.result['name']}: {folder.benchmark}",
-        rule=folder.identity["rule"],
-        counts=_counts(lines),
+        title=run_dir.resolve().name,
+        benchmark=identity.get("benchmark", {}).get("name", ""),
+        rule=identity.get("rule", ""),
+        counts=counts(lines),
         num_wrong=sum(line["outcome"] != Outcome.RIGHT for line in lines),
-        cases=[case_of(line) for line in chosen],
-        subtasks=sorted({line["subtask"] for line in chosen}),
-        outcomes=[outcome.value for outcome in Outcome if any(line["outcome"] == outcome for line in chosen)],
+        items=[shown_item({"answered": line}, tag, strips[line["id"]]) for line, tag in zip(chosen, tags, strict=True)],
     )
 
 
-def some_wrong(lines: Sequence[Line], limit: int) -> list[Line]:
-    """Up to ``limit`` items that are not right, in turn of each subtask and outcome."""
-    kinds: dict[tuple[str, str], list[Line]] = defaultdict(list)
+def choose(lines: Sequence[Line], limit: int = MAX_ITEMS) -> list[Line]:
+    """Items that are not right: outcomes in turn, and within each the subtasks; in the order of the file."""
+    by_outcome: dict[str, dict[str, list[Line]]] = {}
     for line in lines:
         if line["outcome"] != Outcome.RIGHT:
-            kinds[line["subtask"], line["outcome"]].append(line)
-    turns = chain.from_iterable(zip_longest(*kinds.values()))
-    return [line for line in turns if line is not None][:limit]
+            by_outcome.setdefault(line["outcome"], {}).setdefault(line["subtask"], []).append(line)
+    chosen = in_turn([in_turn(by_subtask.values()) for by_subtask in by_outcome.values()], limit)
+    ids = {line["id"] for line in chosen}
+    return [line for line in lines if line["id"] in ids]
 
 
-def case_of(line: Line) -> dict[str, Any]:
-    """What a page shows of an item: its line, and a picture of each medium that can be read here."""
-    strips = read_strips(line) if "media" in line else ()
-    pictures = [webp_uri(filmstrip(strip.frames_FHWC), QUALITY) for strip in strips if len(strip.frames_FHWC)]
-    return {"pictures": pictures, "line": line}
-
-
-def _counts(lines: Sequence[Line]) -> dict[str, Any]:
-    """How many items there are of each subtask and outcome."""
-    rows: dict[str, Counter[str]] = defaultdict(Counter)
-    for line in lines:
-        rows[line["subtask"]][line["outcome"]] += 1
-    names = [outcome.value for outcome in Outcome if any(row[outcome] for row in rows.values())]
-    total = sum(rows.values(), Counter[str]())
-    named = [*sorted(rows.items()), *([("all", total)] if len(rows) > 1 else [])]
-    return {"columns": names, "rows": [(name, [row[column] for column in names]) for name, row in named]}
+def counts(lines: Sequence[Line]) -> tuple[list[str], list[tuple[str, list[int]]]]:
+    """The outcomes that there are, and of each subtask and of all how many items have each, their sum last."""
+    found = Counter((line["subtask"], line["outcome"]) for line in lines)
+    outcomes = [outcome.value for outcome in Outcome if any(key[1] == outcome for key in found)]
+    rows = []
+    for name in sorted({subtask for subtask, _ in found}):
+        row = [found[name, outcome] for outcome in outcomes]
+        rows.append((name, [*row, sum(row)]))
+    sums = [sum(column) for column in zip(*(row for _, row in rows), strict=True)]
+    return outcomes, [*(rows if len(rows) > 1 else []), ("all", sums)]

@@ -1,87 +1,105 @@
-"""A leaderboard in pictures: bars by benchmark, and a radar of a benchmark's subtasks."""
+"""The figures of a leaderboard: bars of each benchmark, and a radar of the subtasks of one that has several."""
 
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ktr.analysis import palette
 from ktr.analysis.figure_style import STYLE, WIDTH
-from ktr.evaluation.asking.results import published_of
-from ktr.evaluation.reports.folder import EvaluationFolder
-from ktr.evaluation.reports.leaderboard import Leaderboard
+from ktr.evaluation.reports.leaderboard import SUBTASKS, Leaderboard, subtasks, value_of
+from ktr.tables.figures import COLORS
 from ktr.tables.published import published
 
-SUBTASKS_FOR_A_RADAR = range(3, 13)
-COLORS = (palette.AFTER, *palette.SIGNALS.values(), *palette.OTHER_SIGNALS)
+PER_ROW = 3
+MAX_POLYGONS = len(COLORS)  # more of them cannot be told apart
 
 
-def write_figures(board: Leaderboard, output: Path) -> dict[str, Path]:
-    """bars.png, and radar-<benchmark>.png of each that has from three to twelve subtasks; by what they show."""
+def write_leaderboard_figures(folder: Path, board: Leaderboard) -> dict[str, Path]:
+    """Draw bars.png, and radar-<benchmark>.png of each benchmark with three subtasks or more; the files by name."""
     written = {}
     with matplotlib.rc_context(STYLE):
-        figures = {"bars": ("accuracy by benchmark", draw_bars(board))}
-        for benchmark in board.benchmarks:
-            column = {name: row[benchmark] for name, row in board.cells.items() if benchmark in row}
-            subtasks = _subtasks(column)
-            if len(subtasks) in SUBTASKS_FOR_A_RADAR:
-                figures[f"radar-{benchmark}"] = f"subtasks of {benchmark}", draw_radar(benchmark, column, subtasks)
-        for name, (title, figure) in figures.items():
-            written[title] = output / f"{name}.png"
-            figure.savefig(written[title])
+        figures = {"bars": draw_bars(board)}
+        figures |= {f"radar-{_safe(name)}": draw_radar(board, name) for name in board.columns if subtasks(board, name)}
+        for name, figure in figures.items():
+            written[name] = folder / f"{name}.png"
+            figure.savefig(written[name])
     return written
 
 
 def draw_bars(board: Leaderboard) -> Figure:
-    """A group of bars a benchmark with 95 % intervals; the best published number as a line."""
-    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
-    axes = figure.subplots()
-    width = 0.8 / max(1, len(board.cells))
-    for place, (name, row) in enumerate(board.cells.items()):
-        found = [(x, row[benchmark].summary) for x, benchmark in enumerate(board.benchmarks) if benchmark in row]
-        found = [(x, summary) for x, summary in found if summary["accuracy"] is not None]
-        means = np.array([100 * summary["accuracy"] for _, summary in found])
-        bounds = [[100 * summary[f"accuracy_{end}"] for _, summary in found] for end in ("low", "high")]
-        errors = np.abs(np.array(bounds) - means) if found else None
-        at = [x - 0.4 + (place + 0.5) * width for x, _ in found]
-        color = COLORS[place % len(COLORS)]
-        axes.bar(at, means, width * 0.92, yerr=errors, label=name, color=color, ecolor=palette.INK)
-    for x, benchmark in enumerate(board.benchmarks):
-        if best := max(published_of(benchmark).values(), default=None):
-            label = "best published" if x == 0 else "_"
-            axes.hlines(best, x - 0.45, x + 0.45, colors=palette.MUTED, linestyles=":", label=label)
-    axes.set_xticks(range(len(board.benchmarks)), board.benchmarks)
-    axes.set_ylabel("accuracy, %")
-    axes.set_ylim(0, 100)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    """A panel for each benchmark: obtained accuracy with its interval by row, published rows in grey."""
+    width = min(PER_ROW, len(board.columns))
+    height = -(-len(board.columns) // width)
+    figure = Figure(figsize=(WIDTH, height * (0.9 + 0.24 * len(board.rows))), layout="constrained")
+    all_axes = figure.subplots(height, width, squeeze=False, sharey=True).flatten()
+    for axes, column in zip(all_axes, board.columns, strict=False):
+        _draw_column(axes, board, column)
+    for axes in all_axes[len(board.columns) :]:
+        axes.remove()
+    all_axes[0].invert_yaxis()
     return figure
 
 
-def draw_radar(benchmark: str, column: dict[str, EvaluationFolder], subtasks: list[str]) -> Figure:
-    """Accuracy by subtask, each model a ring; of Video-Holmes also the published one."""
-    angles = np.linspace(0, 2 * np.pi, len(subtasks), endpoint=False)
-    figure = Figure(figsize=(5.4, 5.0), layout="constrained")
-    axes = figure.add_subplot(projection="polar")
-    rings = {
-        name: [result.summary["by_subtask"].get(subtask, {}).get("accuracy") for subtask in subtasks]
-        for name, result in column.items()
+def draw_radar(board: Leaderboard, column: str) -> Figure:
+    """Accuracy by subtask, a line for each row, of the best nine; those that are published of it dashed."""
+    names = subtasks(board, column)
+    obtained = {
+        f"{row.label} {board.brackets(row, column)}".rstrip(): {
+            name: value[0] for name, of in row.results[column].summary["by_subtask"].items() if (value := value_of(of))
+        }
+        for row in board.rows
+        if column in row.results
     }
-    if benchmark == "video_holmes":
-        for row, values in published("video_holmes_subtasks").rows.items():
-            found = [values.get(subtask) for subtask in subtasks]
-            rings[f"{row}, published"] = [None if value is None else value / 100 for value in found]
-    for place, (name, values) in enumerate(rings.items()):
-        radii = [float("nan") if value is None else 100 * value for value in values]
-        color = COLORS[place % len(COLORS)]
-        style = ":" if name.endswith("published") else "-"
-        axes.plot([*angles, angles[0]], [*radii, radii[0]], style, color=color, label=name)
-        axes.fill(angles, radii, color=color, alpha=0.06)
-    axes.set_xticks(angles, subtasks)
-    axes.set_ylim(0, 100)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    paper = {f"{row}, published": values for row, values in published(SUBTASKS.get(column, "")).rows.items()}
+    angles = 2 * np.pi * np.arange(len(names)) / len(names)
+    figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
+    axes = figure.add_subplot(projection="polar")
+    for color, (label, values) in zip(COLORS, [*obtained.items()][:MAX_POLYGONS], strict=False):
+        _draw_polygon(axes, angles, names, values, label, {"color": color, "lw": 1.8, "marker": "o", "ms": 3})
+    for color, (label, values) in zip(COLORS[::-1], paper.items(), strict=False):
+        known = {name: value for name, value in values.items() if value is not None}
+        _draw_polygon(axes, angles, names, known, label, {"color": color, "lw": 1, "ls": "--"})
+    axes.set_xticks(angles, names)
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter("{x:g}%")
+    axes.grid(visible=True)
+    axes.set_theta_zero_location("N")  # pyright: ignore[reportAttributeAccessIssue] # of polar axes
+    axes.set_title(column)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
     return figure
 
 
-def _subtasks(column: dict[str, EvaluationFolder]) -> list[str]:
-    return [*dict.fromkeys(name for result in column.values() for name in result.summary["by_subtask"])]
+def _draw_polygon(
+    axes: Axes, angles: np.ndarray, names: Sequence[str], values: Mapping[str, float], label: str, look: dict
+) -> None:
+    """Closed where every subtask has a value; where one has none, the line is cut there."""
+    radii = [values.get(name, np.nan) for name in names]
+    axes.plot([*angles, angles[0]], [*radii, radii[0]], label=label, **look)
+
+
+def _draw_column(axes: Axes, board: Leaderboard, column: str) -> None:
+    for place, row in enumerate(board.rows):
+        value = value_of(row.results[column].summary) if column in row.results else None
+        if value is not None:
+            reach = [[max(0.0, value[0] - value[1])], [max(0.0, value[2] - value[0])]]
+            axes.barh(place, value[0], 0.62, color=palette.AFTER)
+            axes.errorbar(value[0], place, xerr=reach, fmt="none", ecolor=palette.INK, elinewidth=1)
+            axes.text(1, place, f" {board.brackets(row, column)}", color="white", va="center", fontsize=7)
+        elif column in row.published:
+            axes.barh(place, row.published[column], 0.62, color=palette.BEFORE)
+    axes.set_title(column)
+    axes.set_xlim(0, 100)
+    axes.xaxis.set_major_formatter("{x:g}%")
+    axes.grid(axis="x")
+    axes.grid(visible=False, axis="y")
+    axes.set_yticks(range(len(board.rows)), [row.label for row in board.rows])
+    axes.tick_params(axis="y", length=0)
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name)
