@@ -10,7 +10,9 @@ of each run; of evaluations the items gained and lost, with tests.
 rows beside, and writes leaderboard.html, leaderboard.md, leaderboard.tex and figures into ./leaderboard.
 
 ``python -m ktr.report tables <folder> …`` prints the tables of the runs below each folder, obtained beside published,
-and writes them there: table.md, table.tex, table.csv, rows.csv, cost.csv and figures.
+and writes them there: table.md, table.tex, table.csv, rows.csv, cost.csv and figures. Results of evaluations below it,
+or below ``--results``, fill the benchmarks of the runs whose policy was asked, ``--label gpt_4o=<folder>`` those of a
+published row.
 
 ``python -m ktr.report gradients <folder>`` prints the paper's figure of gradients from the runs below a folder.
 
@@ -90,11 +92,31 @@ def _tables(argv: Sequence[str]) -> Iterator[str]:
         description="Print the tables of the runs below a folder, obtained beside published, and write them there.",
     )
     parser.add_argument("folder", type=Path, nargs="+", help="a folder with runs below it, such as runs/table/signals")
-    folders = parser.parse_args(argv).folder
+    parser.add_argument(
+        "--results",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="folders of evaluations; those below the folder, if not given",
+    )
+    parser.add_argument(
+        "--label",
+        metavar="row=folder",
+        action="append",
+        default=[],
+        help="the evaluations of a published row: gpt_4o=…",
+    )
+    arguments = parser.parse_args(argv)
+    if wrong := [text for text in arguments.label if "=" not in text]:
+        parser.error(f"--label {wrong[0]}: give row=folder, such as gpt_4o=runs/<name>")
+    labels: dict[str, list[Path]] = {}
+    for row, _, place in (text.partition("=") for text in arguments.label):
+        labels.setdefault(row, []).append(Path(place))
+    from ktr.evaluation.reports.table_results import measured_of
     from ktr.tables.files import report_tables
 
-    for folder in folders:
-        text, written = report_tables(folder)
+    for folder in arguments.folder:
+        text, written = report_tables(folder, measured_of(folder, arguments.results, labels))
         yield text
         yield from (str(path) for path in written if path.name == "table.md")
 

@@ -11,20 +11,20 @@ from ktr.tables.figures import write_table_figures
 from ktr.tables.latex import table_latex
 from ktr.tables.markdown import table_markdown
 from ktr.tables.runs import TableRuns, find_tables
-from ktr.tables.values import Table, read_table
+from ktr.tables.values import NOTHING, Measured, Table, read_table
 
 
-def report_tables(folder: Path) -> tuple[str, list[Path]]:
+def report_tables(folder: Path, measured: Measured = NOTHING) -> tuple[str, list[Path]]:
     """Write the tables of the runs below ``folder``; return what the console shows of them, and the files, table.md
     last of each table.
 
-    A single table is written into ``folder``; of several each into the folder that holds its runs. Raises
-    ``MissingData`` where there is no run, or a run's file cannot be read.
+    ``measured`` are further accuracies of the rows. A single table is written into ``folder``; of several each into the
+    folder that holds its runs. Raises ``MissingData`` where there is no run, or a run's file cannot be read.
     """
     sources = find_tables(folder)
     texts, written = [], []
     for source in sources:
-        table = read_table(source)
+        table = read_table(source, measured)
         cost = read_cost(table)
         texts.append(table_console(table, cost))
         written += _write(folder if len(sources) == 1 else _place(source, sources), table, cost)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,10 @@ from ktr.record.step_table import read_columns
 
 @dataclass(frozen=True)
 class TableRun:
-    """One run: a row of a table at one seed. ``summary`` is None as long as the run has not finished."""
+    """One run: a row of a table at one seed. ``summary`` is None as long as the run has not finished.
+
+    ``measured`` are accuracies of its policy that were measured after the run, as ``accuracies`` has them.
+    """
 
     path: Path
     row: str
@@ -25,6 +28,7 @@ class TableRun:
     config: Mapping[str, Any]
     summary: Mapping[str, Any] | None
     record: Mapping[str, Any]
+    measured: Mapping[str, tuple[float, int]] = field(default_factory=dict)
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -43,7 +47,8 @@ class TableRun:
                 found[f"{when}/{way}"] = entry
         for name, entry in summary.get("benchmarks", {}).items():
             found[f"benchmark/{name}"] = entry
-        return {metric: (float(entry["accuracy"]), int(entry.get("n", 0))) for metric, entry in found.items()}
+        own = {metric: (float(entry["accuracy"]), int(entry.get("n", 0))) for metric, entry in found.items()}
+        return {**own, **self.measured}
 
     def steps(self, file: str, column: str) -> dict[int, float]:
         """A column of metrics.csv or timings.csv by step; of a step that stands there twice the last value."""

@@ -1,7 +1,8 @@
 """The values of a table: obtained means, intervals and paired differences, beside what the paper published."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from ktr.analysis.statistics import MeanInterval, mean_interval, paired_difference
 from ktr.tables.comparable import Comparison, compare
@@ -61,11 +62,30 @@ class Table:
         return [f"Not finished at seed {seed}: {', '.join(rows)}." for seed, rows in lacking.items() if rows]
 
 
-def read_table(source: TableRuns) -> Table:
-    """Compute every value of the table that its finished runs give."""
+@dataclass(frozen=True)
+class Measured:
+    """Accuracies on benchmarks, with the number of items, that no run measured itself.
+
+    ``runs`` has them by a run's folder, ``rows`` by the name of a row that is published, each by metric
+    (``benchmark/mmvu_mc``). ``notes`` say how they were asked.
+    """
+
+    runs: Mapping[Path, Mapping[str, tuple[float, int]]] = field(default_factory=dict)
+    rows: Mapping[str, Mapping[str, tuple[float, int]]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+NOTHING = Measured()
+
+
+def read_table(source: TableRuns, measured: Measured = NOTHING) -> Table:
+    """Compute every value of the table that its finished runs give, and what was ``measured`` of them."""
+    source = _with(source, measured)
     comparison = compare(source)
     finished = {row: source.finished(row) for row in source.rows}
-    metrics = _in_order({metric for runs in finished.values() for run in runs for metric in run.accuracies()})
+    of_rows = measured.rows if source.name in ALL_ROWS_SHOWN else {}
+    found = {metric for runs in finished.values() for run in runs for metric in run.accuracies()}
+    metrics = _in_order(found.union(*of_rows.values()))
     paper = published(source.name)
     values = {row: {metric: _values(runs, metric) for metric in metrics} for row, runs in finished.items()}
     baseline = values.get(source.baseline, {})
@@ -79,13 +99,24 @@ def read_table(source: TableRuns) -> Table:
         rows.append(Row(row, row, tuple(runs), True, cells, paper.rows.get(row, {})))
     if source.name in ALL_ROWS_SHOWN:
         others = [row for row in paper.rows if row not in source.rows]
-        rows += [Row(row, paper.models.get(row, row), (), False, {}, paper.rows[row]) for row in others]
-    return Table(source, tuple(rows), metrics, paper, comparison, tuple(_notes(source, comparison)))
+        for row in others:
+            cells = {metric: Cell({0: value}, (n,)) for metric, (value, n) in of_rows.get(row, {}).items()}
+            rows.append(Row(row, paper.models.get(row, row), (), False, cells, paper.rows[row]))
+    notes = (*_notes(source, comparison), *measured.notes)
+    return Table(source, tuple(rows), metrics, paper, comparison, notes)
 
 
 def cell_of(by_seed: Mapping[int, float], baseline: Mapping[int, float], num_questions: Sequence[int] = ()) -> Cell:
     """A cell whose difference is taken from ``baseline`` (seed → accuracy), where they have seeds in common."""
     return Cell(by_seed, tuple(num_questions), paired_difference(by_seed, baseline))
+
+
+def _with(source: TableRuns, measured: Measured) -> TableRuns:
+    rows = {
+        row: tuple(replace(run, measured=measured.runs.get(run.path, {})) for run in runs)
+        for row, runs in source.rows.items()
+    }
+    return replace(source, rows=rows)
 
 
 def _values(runs: Sequence[TableRun], metric: str) -> dict[int, float]:
