@@ -1,7 +1,9 @@
 """What is composed faster is what Hydra composes by itself, and follows its files."""
 
+import pickle
 from pathlib import Path
 
+import cloudpickle
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra._internal import defaults_list
@@ -9,6 +11,7 @@ from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.core_plugins.importlib_resources_config_source import ImportlibResourcesConfigSource
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_store import ConfigStore
+from hydra.core.singleton import Singleton
 from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
@@ -58,3 +61,11 @@ def test_a_file_that_changes_is_read_anew_and_a_config_that_is_changed_leaves_th
     file.unlink()
     with pytest.raises(MissingConfigException, match="size/small"):
         composed(choosing, "start")
+
+
+def test_a_row_in_a_process_of_its_own_takes_over_the_sources(monkeypatch: pytest.MonkeyPatch):
+    """As launchers do: the state is pickled into the row's process, where the plugins register their sources anew."""
+    state = pickle.loads(cloudpickle.dumps(Singleton.get_state()))
+    monkeypatch.setattr(Singleton, "_instances", Singleton._instances)
+    Singleton.set_state(state)
+    assert SourcesRegistry.instance().resolve("file") is fast_composition.FileConfigSource
