@@ -1,6 +1,7 @@
 """A server that speaks as much of OpenAI's chat-completions API as asking needs, in threads; and asks for it."""
 
 import json
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -72,6 +73,10 @@ class FakeEndpoint(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # whoever asked is gone
+            super().handle_error(request, client_address)
 
     def end(self) -> None:
         self.released.set()
