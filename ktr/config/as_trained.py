@@ -29,7 +29,7 @@ def ask_as_trained(config: DictConfig, overrides: Sequence[str]) -> None:
     taken = [
         node for node in config.get("as_trained", NODES) if node in config and node in trained and node not in given
     ]
-    for node in [node for node in taken if not _is_ours(trained[node])]:
+    for node in [node for node in taken if not is_ours(trained[node])]:
         log.warning("%s: its %s has a class from elsewhere, which is left out; choose %s=… yourself", file, node, node)
         taken.remove(node)
     kept = {key: OmegaConf.select(config, key) for key in (*given, *NOT_OF_THE_RUN) if key.split(".")[0] in taken}
@@ -41,11 +41,11 @@ def ask_as_trained(config: DictConfig, overrides: Sequence[str]) -> None:
     log.info("%s as in %s", ", ".join(taken), file)
 
 
-def _is_ours(node: Any) -> bool:
-    """Whether all that a node of a config builds is ktr's."""
+def is_ours(node: Any) -> bool:
+    """Whether all that a node of a config builds is ktr's: a folder from elsewhere may name any class."""
     if isinstance(node, Mapping):
-        return str(node.get("_target_", "ktr.")).startswith("ktr.") and all(map(_is_ours, node.values()))
-    return all(map(_is_ours, node)) if isinstance(node, list) else True
+        return str(node.get("_target_", "ktr.")).startswith("ktr.") and all(map(is_ours, node.values()))
+    return all(map(is_ours, node)) if isinstance(node, list) else True
 
 
 def _config_of_run(model: Path) -> Path | None:

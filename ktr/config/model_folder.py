@@ -77,10 +77,17 @@ def _read(file: Path, key: str) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _command(folder: Path) -> str:
+def repository_of(folder: Path) -> str | None:
+    """The repository that published a folder, by the folder's name; None of any other."""
     for pattern, repository in PUBLISHED.items():
         if re.fullmatch(pattern, folder.name):
-            return f"hf download {repository.format(name=folder.name)} --local-dir {folder}"
+            return repository.format(name=folder.name)
+    return None
+
+
+def _command(folder: Path) -> str:
+    if (repository := repository_of(folder)) is not None:
+        return f"hf download {repository} --local-dir {folder}"
     return f"put a folder of one of the families {', '.join(families())} there, with tokenizer and processor files"
 
 

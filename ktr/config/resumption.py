@@ -85,7 +85,7 @@ def check_resumption(config: DictConfig) -> dict[str, tuple[Any, Any]]:
     if not config.resume:
         return {}
     written = written_config(run_dir) if (run_dir / "config.yaml").exists() else {}
-    if not (found := checkpoints(_own_checkpoint_folder(written, run_dir) if written else checkpoint_folder(config))):
+    if not (found := checkpoints(own_checkpoint_folder(written, run_dir) if written else checkpoint_folder(config))):
         return {}
     was = _compared(written or written_config(run_dir))  # without one it says so
     changed = _without_copies(differences(was, now := _compared(plain(config))), config, now)
@@ -135,7 +135,7 @@ def _may_change(key: str) -> bool:
     return any(fnmatchcase(key.removeprefix("algorithm."), pattern) for pattern in MAY_CHANGE)
 
 
-def _own_checkpoint_folder(written: Mapping[str, Any], run_dir: Path) -> Path:
+def own_checkpoint_folder(written: Mapping[str, Any], run_dir: Path) -> Path:
     """Where a run's checkpoints are by its own account, wherever its folder is by now."""
     folder, was_at = checkpoint_folder(written), Path(written["paths"]["run_dir"])
     return run_dir / folder.relative_to(was_at) if folder.is_relative_to(was_at) else folder

@@ -1,130 +1,108 @@
-"""The card of an exported policy: what it is, how it came about, what it was measured at, how it is asked."""
+"""The card of an exported policy: how it is asked, what it was measured at, how it came about, what it is not."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from functools import cache
 from pathlib import Path
+from pprint import pformat
 from typing import Any
 
 import yaml
+from hydra.utils import instantiate
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
-SNIPPET = """\
-```python
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from ktr.config.as_trained import is_ours
+from ktr.data.prompts import PromptTemplate
+from ktr.export.chosen_weights import Weights
+from ktr.export.measured import benchmarks, held_out
+from ktr.export.origin import Origin
+from ktr.export.training_settings import SIGNALS, setting, training_settings
+from ktr.record.json_file import read_object
+from ktr.types import MediaFile, ProblemType, VideoQuestion
 
-model = AutoModelForImageTextToText.from_pretrained("{folder}", dtype="auto", device_map="auto")
-processor = AutoProcessor.from_pretrained("{folder}")
-```
-
-```
-vllm serve {folder}
-python -m ktr.evaluate model.path={folder} benchmark=own benchmark.annotations=a.json benchmark.media_root=clips
-```
-"""
-SETTINGS = {
-    "questions a step": "data.questions_per_step",
-    "completions of a question": "sampling.num_completions",
-    "longest completion, in tokens": "sampling.max_tokens",
-    "temperature": "sampling.temperature",
-    "learning rate": "optimizer.lr",
-    "frozen parts": "model.freeze",
-    "adapters": "model.lora",
-}
+VERSIONS = ("torch", "transformers", "lightning", "peft", "vllm")
+ASKED = "What happens first?"
 
 
 def model_card(
-    name: str,
+    run_dir: Path,
     config: Mapping[str, Any],
-    record: Mapping[str, Any],
-    summary: Mapping[str, Any],
-    step: int | None = None,
+    weights: Weights,
+    origin: Origin,
+    tokenizer: Any,
+    dtype: str,
     results: Sequence[Mapping[str, Any]] = (),
 ) -> str:
-    """Markdown with a YAML head. ``step`` is that of a checkpoint; ``results`` are those of evaluations."""
-    start, labels = Path(str(config["model"]["path"])).name, config.get("labels", {})
+    """Markdown with a YAML head, from the run's folder; ``results`` are those of evaluations."""
+    record, summary = (read_object(run_dir / f"{name}.json") or {} for name in ("record", "summary"))
+    name, labels = run_dir.resolve().name, config.get("labels") or {}
+    method = str(labels.get("algorithm") or "a method without a name")
+    video, with_rewards = config["video"], "demonstrations" not in config["algorithm"]
     head = {
+        "base_model": origin.name,
         "library_name": "transformers",
         "pipeline_tag": "video-text-to-text",
-        "base_model": start,
-        "tags": ["video", "reinforcement-learning", "ktr", str(labels.get("algorithm", "")).replace("_", "-")],
+        "tags": ["video", "reinforcement-learning" if with_rewards else "sft", "ktr", method.replace("_", "-")],
+        **origin.license,
     }
-    method = f"{labels.get('algorithm', 'a method')}, token signals: {labels.get('attribution', 'none')}"
-    updates = step if step is not None else summary.get("num_updates")
-    video = config["video"]
-    lines = [
-        "---", yaml.safe_dump(head, sort_keys=False).rstrip(), "---", "",
-        f"# {name}", "",
-        f"A policy that ktr trained from {start} by {method}, {updates} updates.", "",
-        "## How it is asked", "",
-        f"{video['num_frames']} frames of each video, spread evenly, of {video['min_pixels']} to {video['max_pixels']} "
-        "pixels. Behind the question and its options stands:", "",
-        *_quoted(config["prompt"]), "",
-        "`ktr.yaml` holds frames, prompt and sampling as the run had them: ktr asks the policy with them.", "",
-        SNIPPET.format(folder=name),
-        "## What it was measured at", "", *_measured(summary, results), "",
-        "## How it was trained", "", *_settings(config, record), "",
-        "## What it is not", "",
-        "Measured on the questions above, and on no others. Its reasoning was rewarded for leading to right answers; "
-        "it need not be why it gives them.", "",
-    ]  # fmt: skip
-    return "\n".join(lines)
+    prompt = _prompt(config["prompt"])
+    return _environment().get_template("model_card.md.jinja").render(
+        head=yaml.safe_dump(head, sort_keys=False, allow_unicode=True),
+        name=name,
+        method=method,
+        signals=labels.get("attribution") if setting(config, SIGNALS) else None,
+        origin=origin,
+        dtype=dtype,
+        updates=summary.get("num_updates") if weights.is_final else weights.step,
+        video=video,
+        pixels=" to ".join(dict.fromkeys(f"{video[key]:,}" for key in ("min_pixels", "max_pixels"))),
+        sampling={"top_p": 1.0, **config["sampling"]},
+        prompt=_written(prompt, tokenizer) if prompt else None,
+        sentences=dict(prompt.type_sentences) if prompt else {},
+        node=yaml.safe_dump(config["prompt"], sort_keys=False, allow_unicode=True),
+        messages=pformat((prompt or PromptTemplate()).messages(_question("free-form")), width=100, sort_dicts=False),
+        held_out=held_out(run_dir, summary, weights),
+        benchmarks=[*map(benchmarks, results)],
+        settings=dict(training_settings(config)),
+        record=record,
+        versions={name: version for name, version in record.get("packages", {}).items() if name in VERSIONS},
+        machine=_machine(record),
+        duration=timedelta(seconds=round(summary.get("training_wall_seconds", 0))) if weights.is_final else None,
+    )  # fmt: skip
 
 
-def _quoted(prompt: Mapping[str, Any]) -> Iterator[str]:
-    from ktr.data.prompts import INSTRUCTION, TYPE_SENTENCES
-
-    instruction = prompt.get("instruction", INSTRUCTION)
-    sentences = prompt.get("type_sentences")
-    sentences = TYPE_SENTENCES if sentences is None else sentences
-    if prompt.get("system"):
-        yield f"> (system) {prompt['system']}"
-    yield f"> {instruction}" if instruction else "> nothing: the question alone"
-    for kind, sentence in sentences.items():
-        yield ">"
-        yield f"> ({kind}) {sentence}"
+def _prompt(node: Mapping[str, Any]) -> PromptTemplate | None:
+    """The template of the prompt; None where it is of a class from elsewhere."""
+    return instantiate(node) if is_ours(node) else None
 
 
-def _measured(summary: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    rows = [
-        (f"held-out questions, {way}", figures["accuracy"], figures["low"], figures["high"], figures["n"])
-        for way, figures in summary.get("accuracy_after", {}).items()
-        if figures.get("accuracy") is not None
-    ]
-    for result in results:
-        found, identity = result["summary"], result["identity"]
-        if found["accuracy"] is not None:
-            about = f"{result['benchmark']}, {identity['video']['num_frames']} frames, rule {identity['rule']}"
-            rows.append((about, found["accuracy"], found["accuracy_low"], found["accuracy_high"], found["n"]))
-    if not rows:
-        yield "Nothing yet."
-        return
-    yield "| | accuracy | 95 % interval | n |"
-    yield "|---|---|---|---|"
-    for about, accuracy, low, high, n in rows:
-        yield f"| {about} | {100 * accuracy:.1f} | {100 * low:.1f} to {100 * high:.1f} | {n} |"
+def _written(template: PromptTemplate, tokenizer: Any) -> str:
+    """The whole prompt of a question with options, as the policy is given it."""
+    messages = template.messages(_question("multiple choice", "{question}", ("{first option}", "{second option}")))
+    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
 
-def _settings(config: Mapping[str, Any], record: Mapping[str, Any]) -> Iterator[str]:
-    yield "| | |"
-    yield "|---|---|"
-    told = {name: _at(config, key) for name, key in SETTINGS.items()}
-    git, packages = record.get("git") or {}, record.get("packages", {})
-    machine = record.get("machine", {})
-    told |= {
-        "seed": config.get("seed"),
-        "data": Path(str(_at(config, "data.train.annotations") or _at(config, "data.train._target_"))).name,
-        "started": record.get("started"),
-        "commit of ktr": f"{git['commit'][:12]}{', with changes' if git.get('dirty') else ''}" if git else None,
-        "versions": ", ".join(
-            f"{name} {packages[name]}" for name in ("torch", "transformers", "vllm") if name in packages
-        ),
-        "machine": ", ".join(machine.get("gpus") or [machine.get("cpu", "")]),
-    }
-    for name, value in told.items():
-        if value not in (None, "", [], {}):
-            yield f"| {name} | {value} |"
+def _question(kind: ProblemType, problem: str = ASKED, options: tuple[str, ...] = ()) -> VideoQuestion:
+    return VideoQuestion("", problem, kind, "", (MediaFile(Path("clip.mp4"), "video"),), options)
 
 
-def _at(config: Mapping[str, Any], key: str) -> Any:
-    node: Any = config
-    for part in key.split("."):
-        node = node.get(part) if isinstance(node, Mapping) else None
-    return node
+def _machine(record: Mapping[str, Any]) -> str:
+    machine = record.get("machine") or {}
+    gpus = machine.get("gpus") or []
+    cpu = f"{machine['cpu']}, {machine.get('cpu_count')} cores" if machine.get("cpu") else ""
+    return ", ".join([*(f"{gpus.count(gpu)} × {gpu}" for gpu in dict.fromkeys(gpus)), *([cpu] if cpu else [])])
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("ktr.export"),
+        autoescape=False,  # Markdown
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["cell"] = lambda value: " ".join(str(value).split()).replace("|", "\\|")
+    environment.filters["percent"] = lambda share: f"{100 * share:.1f}"
+    return environment

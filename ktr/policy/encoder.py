@@ -42,6 +42,7 @@ class Encoder(ABC):
     """
 
     video_processor: ClassVar[Any] = Qwen2VLVideoProcessor
+    bounds_all_frames: ClassVar[bool] = False  # whether the video processor's bounds are of all frames together
     max_aspect_ratio: ClassVar[int] = 200  # of the processors: they raise above it
 
     def __init__(
@@ -107,9 +108,11 @@ class Encoder(ABC):
         """The parts of a medium whose placeholders are without words between them."""
         return [medium]
 
-    def _bounds(self, num_frames: int) -> dict[str, Any]:
+    @classmethod
+    def video_size(cls, settings: VideoSettings, num_frames: int) -> dict[str, int]:
         """What the video processor has to be told so that the bounds hold for each of ``num_frames`` frames."""
-        return {}
+        times = num_frames if cls.bounds_all_frames else 1
+        return {"shortest_edge": settings.min_pixels * times, "longest_edge": settings.max_pixels * times}
 
     def frames(self, prompt: PromptInputs) -> list[UInt8[np.ndarray, "F H W 3"]]:
         """The frames of each medium that a prompt shows the policy, sampled and resized; of an image, the picture."""
@@ -129,8 +132,8 @@ class Encoder(ABC):
         if file.kind == "video":
             video = self._video(file)
             frames = _channels_first(video)
-            bounds = self._bounds(len(frames))
-            patches = self._videos(videos=[frames], do_sample_frames=False, return_tensors="pt", **bounds)
+            size_told = self.video_size(self.reader.settings, len(frames))
+            patches = self._videos(videos=[frames], do_sample_frames=False, return_tensors="pt", size=size_told)
             pixels_NC, grid = patches["pixel_values_videos"], patches["video_grid_thw"][0]
             size = self._videos.temporal_patch_size
             times = video.seconds_per_temporal_patch(size), video.seconds_of_temporal_patches(size)
@@ -155,7 +158,7 @@ class Encoder(ABC):
     def _resized(self, video: DecodedVideo) -> DecodedVideo | None:
         """The video as the processor resizes it; None where it would resize that once more, and give other patches."""
         frames = _channels_first(video)[None]
-        size = SizeDict(**self._bounds(len(video.frames_FHWC)).get("size", dict(self._videos.size)))
+        size = SizeDict(**self.video_size(self.reader.settings, len(video.frames_FHWC)))
         factor, steps = self._videos.patch_size * self._videos.merge_size, self._videos.temporal_patch_size
         resize = partial(
             self._videos.resize, size=size, resample=self._videos.resample, factor=factor, temporal_factor=steps

@@ -37,9 +37,13 @@ def make_encoder(
     cache: FrameCache | None = None,
 ) -> Encoder:
     """The encoder of the folder's family; see ``Encoder``. Raises as ``load_policy`` does."""
+    return encoder_class(path)(path, template, reader, max_prompt_tokens, max_answer_tokens, cache)
+
+
+def encoder_class(path: str | Path) -> type[Encoder]:
+    """The class of the encoder of the folder's family. Raises as ``load_policy`` does."""
     require_config(Path(path))
-    encoder: type[Encoder] = _family(path).FamilyEncoder
-    return encoder(path, template, reader, max_prompt_tokens, max_answer_tokens, cache)
+    return _family(path).FamilyEncoder
 
 
 def _family(path: str | Path) -> Any:

@@ -51,7 +51,8 @@ from ktr.types import PromptInputs
 log = logging.getLogger(__name__)
 
 Grid = tuple[int, int, int]
-_PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
+ONE_FILE = "100GB"
+PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 
 
 class Policy(nn.Module, ABC):
@@ -299,25 +300,29 @@ class Policy(nn.Module, ABC):
         # Through from_pretrained: the names in a model folder are not those of the modules.
         self.model.load_state_dict(self._load(folder, self.dtype).state_dict())
 
-    def save(self, folder: Path, merge_adapters: bool = False) -> None:
+    def save(
+        self, folder: Path, merge_adapters: bool = False, dtype: str | None = None, max_shard_size: str = ONE_FILE
+    ) -> None:
         """Write an ordinary model folder: weights as safetensors, config, tokenizer, processor.
 
-        With LoRA it holds the adapters only, or, with ``merge_adapters``, the whole model with them merged in.
+        With LoRA it holds the adapters only, or, with ``merge_adapters``, the whole model with them merged in and then
+        rounded to ``dtype``, if one is given. Weights of more than ``max_shard_size`` are cut into several files, which
+        ``load_trained`` does not read.
         """
         model = self.model
         if merge_adapters and self.has_adapters:
-            model = self._load(self.path, self.dtype)
+            model = self._load(self.path, self.dtype if dtype is None else getattr(torch, dtype))
             weights = model.state_dict()
             for name, tensor in self.named_weights():
                 weights[name].copy_(tensor)
-        self._write(model, folder)
+        self._write(model, folder, max_shard_size)
         self.tokenizer.save_pretrained(folder)
-        for name in _PROCESSOR_FILES:
+        for name in PROCESSOR_FILES:
             if (self.path / name).is_file():
                 shutil.copyfile(self.path / name, folder / name)
 
-    def _write(self, model: Any, folder: Path) -> None:
-        model.save_pretrained(folder, max_shard_size="100GB")
+    def _write(self, model: Any, folder: Path, max_shard_size: str) -> None:
+        model.save_pretrained(folder, max_shard_size=max_shard_size)
 
     def save_adapters(self, folder: Path) -> None:
         """Write the adapters alone, in peft's layout."""

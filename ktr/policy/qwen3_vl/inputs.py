@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -21,6 +20,7 @@ class Qwen3VLEncoder(Encoder):
     """
 
     video_processor = Qwen3VLVideoProcessor
+    bounds_all_frames = True
     # The processor raises above 200 too, but for sides that it has scaled up to 32 pixels and cut to whole ones before.
     max_aspect_ratio = 190
 
@@ -33,16 +33,6 @@ class Qwen3VLEncoder(Encoder):
     def _blocks(self, medium: Medium) -> Sequence[Medium]:
         num_patches, height, width = medium.grid_thw
         return [replace(medium, grid_thw=(1, height, width))] * num_patches
-
-    def _bounds(self, num_frames: int) -> dict[str, Any]:
-        """This processor's bounds are of all frames together."""
-        size = self._videos.size
-        return {
-            "size": {
-                "shortest_edge": size.shortest_edge * num_frames,
-                "longest_edge": size.longest_edge * num_frames,
-            }
-        }
 
     def _positions(
         self, question: VideoQuestion, visual_P: Bool[Tensor, " P"], media: Sequence[Medium]

@@ -26,13 +26,13 @@ class Qwen3VLMoePolicy(Qwen3VLPolicy):
         """Experts lie in the folder as (expert, in, out), and in the model as (expert, out, in)."""
         return tensor.transpose(1, 2) if name.endswith(_EXPERTS) else tensor
 
-    def _write(self, model: Any, folder: Path) -> None:
+    def _write(self, model: Any, folder: Path, max_shard_size: str) -> None:
         if adapted_modules(model):
-            super()._write(model, folder)
+            super()._write(model, folder, max_shard_size)
             return
         # transformers would write experts as they lie in the model, which nothing but transformers reads.
         weights = {name: self.as_in_folder(name, tensor).contiguous() for name, tensor in model.state_dict().items()}
-        model.save_pretrained(folder, max_shard_size="100GB", state_dict=weights, save_original_format=False)
+        model.save_pretrained(folder, max_shard_size=max_shard_size, state_dict=weights, save_original_format=False)
 
     def finish_rows(self, attended_ND: Float[Tensor, "N _"], residual_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
         modules: Any = self.own_row_parts()
