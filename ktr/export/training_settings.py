@@ -68,7 +68,9 @@ def _class(value: str) -> str:
 def _data(node: Mapping[str, Any]) -> str:
     """The file of rows, or the class that makes them, and how many there are where that is set."""
     if parts := node.get("parts"):
-        return " and ".join(map(_data, parts.values()))
+        take = node.get("take") or {}
+        told = {name: f" ({_plain(take[name])})" if name in take else "" for name in parts}
+        return " and ".join(f"{_data(part)}{told[name]}" for name, part in parts.items())
     name = Path(node["annotations"]).name if "annotations" in node else _class(node.get("_target_", "rows"))
     number = node.get("num_questions") or node.get("limit")
     return f"{name}, {number:,} questions" if number else name

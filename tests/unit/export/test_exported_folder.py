@@ -91,9 +91,7 @@ def test_checkpoints_are_exported_as_the_policy_was_then(adapted: Ended, policy_
     assert (final - earlier).abs().max() > 1e-3 < (final - logits(policy_folder, prompt)).abs().max()
 
 
-def test_large_weights_are_cut_into_files_with_an_index(
-    whole: Ended, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_large_weights_are_cut_into_files_with_an_index(whole: Ended, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     run, trained = whole
     monkeypatch.setattr(exported_folder, "SHARD", "1MB")
     folder, prompt = export(run, tmp_path / "out"), random_prompt(trained, 0)
@@ -189,7 +187,7 @@ def test_a_full_disk_is_one_sentence(
         (["{run}", "--output", "{run}"], "it holds other files; name a folder that is empty"),
         (["{run}", "--output", "{run}/config.yaml"], "a file stands where a folder belongs"),
         (["{run}", "--results", "{tmp}"], "no results.json; name a folder of python -m ktr.evaluate"),
-        (["{run}", "--checkpoint", "last", "--model", "/gone"], "model.path=/gone: no model there. Get it: put a folder"),
+        (["{run}", "--checkpoint", "last", "--model", "/gone"], "model.path=/gone: no model there. Get it: put a"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_exported_is_one_sentence(
