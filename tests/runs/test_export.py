@@ -18,7 +18,12 @@ def program(name: str, *arguments: str) -> str:
 def test_a_checkpoint_of_adapters_is_exported_and_asked_as_it_was_trained(
     start_training: Train, runs_folder: Path, tmp_path: Path
 ):
-    given = ["name=adapted", "trainer.max_steps=2", "callbacks.model_checkpoint.every_n_steps=1", "video.max_pixels=4000"]
+    given = [
+        "name=adapted",
+        "trainer.max_steps=2",
+        "callbacks.model_checkpoint.every_n_steps=1",
+        "video.max_pixels=4000",
+    ]
     finished(start_training([*given, "model.lora={r: 2, target_modules: [q_proj, v_proj]}"]))
     run, folder = runs_folder / "runs" / "adapted", tmp_path / "elsewhere"
     assert not (run / "checkpoints" / "step-000001" / "config.json").exists()
