@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from ktr.policy.family import Policy
 from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.policy.qwen2_5_vl.positions import mrope_positions
 from ktr.shapes.tiny_model import TOKENS_PER_SECOND, build_model, build_processor
@@ -47,7 +48,7 @@ CLIP = Medium("video", (3, 4, 6), 0.7)
 SEVERAL_MEDIA = ((VIDEO, IMAGE, CLIP), (IMAGE, IMAGE), (CLIP, VIDEO), (IMAGE, CLIP, IMAGE, VIDEO))
 
 
-def random_prompt(policy: QwenVLPolicy, index: int, media: Sequence[Medium] = (VIDEO,)) -> PromptInputs:
+def random_prompt(policy: Policy, index: int, media: Sequence[Medium] = (VIDEO,)) -> PromptInputs:
     """A prompt of random words around random media; its length depends on ``index``."""
     generator = torch.Generator().manual_seed(index)
     config = policy.model.config

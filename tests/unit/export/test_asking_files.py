@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from ktr.types import MediaFile, VideoQuestion
 from tests.processor_folders import LAYOUTS, Frames, folder_with
 from tests.tiny_families import FAMILIES, save_family
 
-VIDEO = {"num_frames": 4, "min_pixels": 80 * 80, "max_pixels": 120 * 130}
+VIDEO: Any = {"num_frames": 4, "min_pixels": 80 * 80, "max_pixels": 120 * 130}
 CONFIG = {"video": VIDEO, "prompt": {}, "sampling": {"temperature": 0.7, "top_p": 0.9, "max_tokens": 9}}
 
 

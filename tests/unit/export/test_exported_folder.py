@@ -42,24 +42,33 @@ def transformers_inputs(prompt: PromptInputs) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def logits(folder: Path, prompt: PromptInputs) -> Tensor:
+def logits(folder: Path, prompt: PromptInputs, trained: Policy | None = None) -> Tensor:
+    """Those of transformers' own class, with the weights of a folder, or with those of ``trained`` in their place."""
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    if trained is not None:
+        model.load_state_dict(dict(trained.named_weights()))
     return model(**transformers_inputs(prompt)).logits[0]
 
 
-@torch.no_grad()
-def trained_logits(policy: Policy, prompt: PromptInputs) -> Tensor:
-    visible = torch.ones(prompt.num_tokens, prompt.num_tokens, dtype=torch.bool).tril()[None, None]
-    ids, positions = prompt.input_ids_P[None], prompt.positions_3P[:, None]
-    return policy.head(policy.hidden_states(ids, positions, policy.encode_video([prompt])[0], visible)[0])
+def check_is(folder: Path, trained: Policy) -> None:
+    """Raise where a folder, read by transformers or by ktr, is another policy than ``trained``."""
+    prompt = random_prompt(trained, 0)
+    ours = logits(trained.path, prompt, trained)
+    torch.testing.assert_close(logits(folder, prompt), ours, rtol=1e-5, atol=1e-5)
+    (mine, read) = (
+        TransformersEngine(policy).generate([prompt], GREEDY, [0])[0].completions[0]
+        for policy in (trained, load_policy(folder).eval())
+    )
+    assert torch.equal(mine.token_ids_T, read.token_ids_T)
+    torch.testing.assert_close(mine.logps_T, read.logps_T, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["whole", "adapted"])
 def test_it_is_the_policy_that_was_trained(kind: str, request: pytest.FixtureRequest, tmp_path: Path):
     run, trained = request.getfixturevalue(kind)
     folder, prompt = export(run, tmp_path / "out"), random_prompt(trained, 0)
-    torch.testing.assert_close(logits(folder, prompt), trained_logits(trained, prompt), rtol=1e-5, atol=1e-5)
-    model = AutoModelForImageTextToText.from_pretrained(folder, dtype="auto").eval()
+    check_is(folder, trained)
+    model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype="auto").eval()
     written = model.generate(
         **transformers_inputs(prompt), max_new_tokens=12, do_sample=False, suppress_tokens=trained.banned_ids.tolist()
     )[0, prompt.num_tokens :]
@@ -94,10 +103,9 @@ def test_checkpoints_are_exported_as_the_policy_was_then(adapted: Ended, policy_
 def test_large_weights_are_cut_into_files_with_an_index(whole: Ended, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     run, trained = whole
     monkeypatch.setattr(exported_folder, "SHARD", "1MB")
-    folder, prompt = export(run, tmp_path / "out"), random_prompt(trained, 0)
+    folder = export(run, tmp_path / "out")
     assert len(list(folder.glob("*.safetensors"))) > 1 and (folder / "model.safetensors.index.json").exists()
-    torch.testing.assert_close(logits(folder, prompt), trained_logits(trained, prompt), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(trained_logits(load_policy(folder).eval(), prompt), trained_logits(trained, prompt))
+    check_is(folder, trained)
 
 
 @pytest.mark.parametrize("checkpoint", [None, "last"])
@@ -225,9 +233,7 @@ def test_adapters_find_their_base_where_it_lies_by_now(adapted: Ended, policy_fo
     OmegaConf.save(config, moved / "config.yaml")
     with pytest.raises(MissingModel, match=r"model\.path=/gone: no model there"):
         export(moved, tmp_path / "out", "last")
-    prompt = random_prompt(trained, 0)
-    folder = export(moved, tmp_path / "out", "last", model=policy_folder)
-    torch.testing.assert_close(logits(folder, prompt), trained_logits(trained, prompt), rtol=1e-5, atol=1e-5)
+    check_is(export(moved, tmp_path / "out", "last", model=policy_folder), trained)
 
 
 def test_weights_that_are_torn_are_named(run: Path, tmp_path: Path):

@@ -117,7 +117,7 @@ def test_a_prompt_of_a_class_from_elsewhere_is_quoted_and_not_built(run: Path, p
 
 def test_a_supervised_run_is_called_one(run: Path, policy: Policy):
     supervised: Any = compose("train", ["+experiment=shapes_sft"])
-    config = OmegaConf.to_container(supervised, resolve=True)
+    config: Any = OmegaConf.to_container(supervised, resolve=True)
     card = minimal_card(run, policy.tokenizer, **{key: config[key] for key in ("algorithm", "labels", "data")})
     assert "by sft, 7 updates" in card and "- sft\n- ktr\n- sft\n" in card
     assert "| form of demonstrations | <think> {reasoning}" in card
@@ -125,7 +125,8 @@ def test_a_supervised_run_is_called_one(run: Path, policy: Policy):
 
 def snippet(card: str, folder: Path, **other: str) -> str:
     (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-    for old, new in {re.search(r'folder = "(.*?)"', code)[1]: str(folder), **other}.items():
+    (written,) = re.findall(r'folder = "(.*?)"', code)
+    for old, new in {written: str(folder), **other}.items():
         assert old in code
         code = code.replace(old, new)
     return code
