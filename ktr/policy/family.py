@@ -206,7 +206,9 @@ class Policy(nn.Module, ABC):
             return [self._given_features[id(prompt)] for prompt in prompts]
         pixels_NC = torch.cat([prompt.pixels_NC for prompt in prompts])
         media = [medium for prompt in prompts for medium in prompt.media]
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.trains_vision):
+        is_learning = torch.is_grad_enabled() and self.trains_vision
+        self.model.model.visual.train(is_learning)  # activations are checkpointed in training mode alone
+        with torch.set_grad_enabled(is_learning):
             features_MF = self.run_tower(pixels_NC, [medium.grid_thw for medium in media])
         return list(features_MF.split([len(prompt.pixels_NC) // self.merge_area for prompt in prompts]))
 
@@ -335,7 +337,7 @@ class Policy(nn.Module, ABC):
         parts = self.parts()
         for name in names:
             if name not in parts:
-                raise ValueError(f"model.freeze: no part {name!r}; choose from {sorted(parts)}")
+                raise ConfigError(f"model.freeze: no part {name!r}; choose from {', '.join(sorted(parts))}")
         return [module for name in names for module in parts[name]]
 
 

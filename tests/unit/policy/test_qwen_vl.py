@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ktr.attribution.views import Factual
-from ktr.errors import MissingModel
+from ktr.errors import ConfigError, MissingModel
 from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.scoring.reference import Reference
 from ktr.scoring.scorer import GroupScorer
@@ -36,7 +36,7 @@ def test_freezing_is_by_part(policy_folder, freeze, trained):
 
 
 def test_an_unknown_part_is_named(policy_folder):
-    with pytest.raises(ValueError, match="tower"):
+    with pytest.raises(ConfigError, match="tower"):
         QwenVLPolicy(policy_folder, freeze=("tower",))
 
 
@@ -150,3 +150,17 @@ def test_an_engine_gets_the_weights_of_a_plain_model_with_adapters_merged_in_or_
             for model, f in zip((policy, plain), features, strict=True)
         )
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+def saved_bytes(policy: QwenVLPolicy) -> int:
+    """What a pass of the tower keeps for backward."""
+    kept: dict[int, int] = {}
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.setdefault(x.data_ptr(), x.nbytes) and x, lambda x: x):
+        policy.encode_video([random_prompt(policy, 0)])
+    return sum(kept.values())
+
+
+def test_a_trained_tower_is_checkpointed_whatever_mode_the_step_before_left(policy_folder):
+    policy, plain = (QwenVLPolicy(policy_folder, gradient_checkpointing=given) for given in (True, False))
+    first = saved_bytes(policy.train())
+    assert saved_bytes(policy.eval()) == first < saved_bytes(plain.train())
