@@ -24,7 +24,7 @@ class QuestionDataModule(LightningDataModule):
         seed: with the epoch, decides the order of the training questions.
         validation_batch_size: questions per validation batch of one rank.
         skips: where skipped questions are counted and logged.
-        prefetch: decode one batch ahead in a thread.
+        num_decoders: threads that make the next batch while one is learned from, each with a decoding process; 0: none.
         transform: changes a training question before it is asked; held-out questions stay as they are.
         check: looks at each question before its media are read; its ``RowError`` is a skip.
         admit: looks at what was made of each training question; its ``RowError`` is a skip.
@@ -42,7 +42,7 @@ class QuestionDataModule(LightningDataModule):
         seed: int,
         validation_batch_size: int,
         skips: SkipLog | None = None,
-        prefetch: bool = True,
+        num_decoders: int = 1,
         transform: Callable[[VideoQuestion], VideoQuestion] | None = None,
         check: Callable[[VideoQuestion], None] | None = None,
         admit: Callable[[PromptInputs], None] | None = None,
@@ -51,7 +51,7 @@ class QuestionDataModule(LightningDataModule):
         self.train, self.validation, self.encode = train, validation, encode
         self.questions_per_step, self.seed, self.validation_batch_size = questions_per_step, seed, validation_batch_size
         self.skips = skips or SkipLog()
-        self.prefetch, self.transform, self.check, self.admit = prefetch, transform, check, admit
+        self.num_decoders, self.transform, self.check, self.admit = num_decoders, transform, check, admit
         self.position = StreamPosition()
         self._rows_recorded = False
 
@@ -77,7 +77,7 @@ class QuestionDataModule(LightningDataModule):
             self.position,
             self.skips,
             share,
-            self.prefetch,
+            self.num_decoders,
         )
 
     def val_dataloader(self) -> ValidationLoader:
@@ -87,7 +87,7 @@ class QuestionDataModule(LightningDataModule):
             self.validation_batch_size,
             self.skips,
             self._share(),
-            self.prefetch,
+            self.num_decoders,
         )
 
     def transfer_batch_to_device(self, batch: list[PromptInputs], device: Any, dataloader_idx: int) -> Any:

@@ -7,11 +7,13 @@ questions in the same slots whatever the number of ranks. In validation a batch 
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import chain
 from math import ceil
+from time import perf_counter
 from typing import Any, Generic, TypeVar
 
 from ktr.data.order import QuestionOrder
@@ -45,8 +47,8 @@ class TrainLoader:
     """Yields this rank's share of each global batch of ``questions_per_step`` questions, from ``position`` on.
 
     ``position`` moves when a batch is handed out, never when it is decoded ahead or looked at, so that what a
-    checkpoint saves belongs to the batch being trained on. The stream of questions has no end; its epochs,
-    ``len(self)`` batches each, only structure it.
+    checkpoint saves belongs to the batch being trained on. ``seconds_waited`` is what batches were waited for so far.
+    The stream of questions has no end; its epochs, ``len(self)`` batches each, only structure it.
     """
 
     def __init__(
@@ -58,31 +60,33 @@ class TrainLoader:
         position: StreamPosition,
         skips: SkipLog,
         share: Share | None = None,
-        prefetch: bool = True,
+        num_decoders: int = 1,
     ) -> None:
         self.questions, self.encode, self.order = questions, encode, order
         self.questions_per_step, self.position, self.skips = questions_per_step, position, skips
         self.share = share or Share()
-        self.prefetch = prefetch
+        self.num_decoders = num_decoders
+        self.seconds_waited = 0.0
         self._upcoming: Lookahead[tuple[list[PromptInputs], int, list[Skip]]] | None = None
 
     def __len__(self) -> int:
         return ceil(self.order.num_questions / self.questions_per_step)
 
     def __iter__(self) -> Iterator[list[PromptInputs]]:
-        with Lookahead(self._fill_epoch(), self.prefetch) as upcoming:
+        with Decoders(self.num_decoders) as decoders, Lookahead(self._fill_epoch(decoders), decoders.ahead) as upcoming:
             self._upcoming = upcoming
-            for filled in upcoming:
-                yield self._hand_out(*filled)
+            while (batch := self.take()) is not None:
+                yield batch
 
     def take(self) -> list[PromptInputs] | None:
         """One more batch, for the step that has the one handed out last; None at the end of an epoch."""
-        filled = next(self._upcoming, None) if self._upcoming is not None else None
+        upcoming = self._upcoming
+        filled = self._waited_for(lambda: next(upcoming, None)) if upcoming is not None else None
         return None if filled is None else self._hand_out(*filled)
 
     def peek(self) -> list[PromptInputs] | None:
         """The batch after the one handed out last, which the next step will get; None at the end of an epoch."""
-        filled = self._upcoming.peek() if self._upcoming is not None else None
+        filled = self._waited_for(self._upcoming.peek) if self._upcoming is not None else None
         return None if filled is None else filled[0]
 
     def state_dict(self) -> dict[str, int]:
@@ -92,6 +96,13 @@ class TrainLoader:
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self.position.questions, self.position.batches = state_dict["questions"], state_dict["batches"]
 
+    def _waited_for(self, make: Callable[[], T]) -> T:
+        started = perf_counter()
+        try:
+            return make()
+        finally:
+            self.seconds_waited += perf_counter() - started
+
     def _hand_out(self, batch: list[PromptInputs], place: int, skips: list[Skip]) -> list[PromptInputs]:
         for skip in skips:
             self.skips.record(skip)
@@ -99,13 +110,13 @@ class TrainLoader:
         self.position.batches += 1
         return batch
 
-    def _fill_epoch(self) -> Iterator[tuple[list[PromptInputs], int, list[Skip]]]:
+    def _fill_epoch(self, decoders: "Decoders") -> Iterator[tuple[list[PromptInputs], int, list[Skip]]]:
         place = self.position.questions
         for _ in range(len(self) - self.position.batches % len(self)):
-            batch, place, skips = self._fill(place)
+            batch, place, skips = self._fill(place, decoders)
             yield batch, place, skips
 
-    def _fill(self, start: int) -> tuple[list[PromptInputs], int, list[Skip]]:
+    def _fill(self, start: int, decoders: "Decoders") -> tuple[list[PromptInputs], int, list[Skip]]:
         """Fills all slots of the batch that starts at a place of the order; returns this rank's and the next place."""
         per_rank = self.questions_per_step // self.share.world_size
         place, open_slots = start, list(range(self.questions_per_step))
@@ -113,14 +124,17 @@ class TrainLoader:
         skips: list[Skip] = []
         while open_slots:
             failed = []
-            for offset, slot in enumerate(open_slots):
-                if slot // per_rank == self.share.rank:
-                    encoded = encode_or_skip(self.encode, self.questions[self.order[place + offset]], "train")
-                    if isinstance(encoded, Skip):
-                        failed.append(slot)
-                        skips.append(encoded)
-                    else:
-                        mine[slot] = encoded
+            of_slots = {
+                slot: self.questions[self.order[place + offset]]
+                for offset, slot in enumerate(open_slots)
+                if slot // per_rank == self.share.rank
+            }
+            for slot, encoded in zip(of_slots, decoders.encode(self.encode, of_slots.values(), "train"), strict=True):
+                if isinstance(encoded, Skip):
+                    failed.append(slot)
+                    skips.append(encoded)
+                else:
+                    mine[slot] = encoded
             place += len(open_slots)
             all_failed = self.share.gather(failed) if self.share.gather else [failed]
             open_slots = sorted(chain.from_iterable(all_failed))
@@ -143,35 +157,54 @@ class ValidationLoader:
         batch_size: int,
         skips: SkipLog,
         share: Share | None = None,
-        prefetch: bool = True,
+        num_decoders: int = 1,
     ) -> None:
         self.questions, self.encode, self.batch_size, self.skips = questions, encode, batch_size, skips
         self.share = share or Share()
-        self.prefetch = prefetch
+        self.num_decoders = num_decoders
 
     def __len__(self) -> int:
         return ceil(len(self.questions) / self.share.world_size / self.batch_size)
 
     def __iter__(self) -> Iterator[list[PromptInputs]]:
-        with Lookahead(self._encode_all(), self.prefetch) as batches:
+        with Decoders(self.num_decoders) as decoders, Lookahead(self._encode_all(decoders), decoders.ahead) as batches:
             for batch in batches:
                 for skip in batch:
                     if isinstance(skip, Skip):
                         self.skips.record(skip)
                 yield [prompt for prompt in batch if isinstance(prompt, PromptInputs)]
 
-    def _encode_all(self) -> Iterator[list[PromptInputs | Skip]]:
+    def _encode_all(self, decoders: "Decoders") -> Iterator[list[PromptInputs | Skip]]:
         mine = range(self.share.rank, len(self.questions), self.share.world_size)
         for batch in range(len(self)):
             indices = mine[batch * self.batch_size : (batch + 1) * self.batch_size]
-            yield [encode_or_skip(self.encode, self.questions[index], "validation") for index in indices]
+            yield decoders.encode(self.encode, [self.questions[index] for index in indices], "validation")
 
 
-def encode_or_skip(encode: Encode, question: VideoQuestion, stage: str) -> PromptInputs | Skip:
+def encode_or_skip(encode: Encode, stage: str, question: VideoQuestion) -> PromptInputs | Skip:
     try:
         return encode(question)
     except (MediaError, PromptTooLong, RowError) as error:
         return Skip.of_question(error, stage, question)
+
+
+class Decoders:
+    """``num`` threads that encode the questions of a batch side by side, ahead of its step; with 0 the step waits."""
+
+    def __init__(self, num: int) -> None:
+        self.ahead = num > 0
+        self._pool = ThreadPoolExecutor(num, thread_name_prefix="decode") if num > 1 else None
+
+    def __enter__(self) -> "Decoders":
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def encode(self, encode: Encode, questions: Iterable[VideoQuestion], stage: str) -> list[PromptInputs | Skip]:
+        """What each question became, in their order. An error of another kind than a skip's is raised."""
+        return list((map if self._pool is None else self._pool.map)(partial(encode_or_skip, encode, stage), questions))
 
 
 class Lookahead(Generic[T]):

@@ -29,6 +29,7 @@ from ktr.evaluation.benchmarks.media import MediaFinder
 from ktr.evaluation.reports.answers_page import write_answers_page
 from ktr.evaluation.rules.named import rule_named
 from ktr.evaluation.rules.outcome import WITHOUT_REPLY, Outcome
+from ktr.policy.encoder_pool import EncoderPool
 from ktr.record.json_file import write_object
 from ktr.record.run_record import start_run
 from ktr.sweep.run_lock import run_lock
@@ -105,7 +106,9 @@ def answerer_of(config: DictConfig) -> Answerer:
         return instantiate(config.endpoint)
     policy = instantiate(config.model).eval().to("cuda" if torch.cuda.is_available() else "cpu")
     engine = instantiate(config.rollout, policy=policy)
-    return PolicyAnswers(policy, engine, instantiate(config.encoder), config.batch_size, config.num_decoders)
+    return PolicyAnswers(
+        policy, engine, EncoderPool(instantiate(config.encoder)), config.batch_size, config.num_decoders
+    )
 
 
 class RunningAccuracy:

@@ -14,7 +14,8 @@ class Throughput(Callback):
     Tokens are completion tokens. A step's time runs from its start to its end: rollouts, scoring, backward and update,
     without validation and checkpoints; of several updates of a batch it is the mean. ``train/cpu_seconds`` is its
     processor time, of all threads of this process: on a shared machine it says more than the clock. Each part of a
-    batch with rollouts is logged as ``time/{part}_seconds``, and ``rollout`` as ``rollout/tokens_per_second`` too.
+    batch with rollouts is logged as ``time/{part}_seconds``, and ``rollout`` as ``rollout/tokens_per_second`` too;
+    ``time/data_seconds`` is how long the batch had to be waited for.
     Counts are of one process. ``questions_per_second`` and ``tokens_per_second`` are means over the steps so far.
     """
 
@@ -24,6 +25,7 @@ class Throughput(Callback):
         self.seconds = 0.0
         self._started = self._started_cpu = 0.0
         self._first_step = 0
+        self._waited = 0.0
 
     @property
     def questions_per_second(self) -> float:
@@ -52,6 +54,8 @@ class Throughput(Callback):
             "train/step_seconds": seconds / updates,
             "train/cpu_seconds": (process_time() - self._started_cpu) / updates,
         }
+        waited = getattr(trainer.train_dataloader, "seconds_waited", 0.0)
+        metrics["time/data_seconds"], self._waited = waited - self._waited, waited
         parts = {} if output is None else output.seconds
         metrics |= {f"time/{part}_seconds": value for part, value in parts.items()}
         if parts.get("rollout"):

@@ -20,7 +20,7 @@ from ktr.evaluation.benchmarks.item import Item
 from ktr.evaluation.benchmarks.media import MediaFinder
 from ktr.evaluation.rules.named import rule_named
 from ktr.evaluation.scores import summarize
-from ktr.policy.encoder import Encoder
+from ktr.policy.encoder_pool import EncoderPool
 from ktr.ranks import gather_over_ranks
 from ktr.rollout.engine import SamplingParams
 
@@ -33,18 +33,18 @@ class BenchmarkValidation(Callback):
     """
 
     def __init__(
-        self, benchmarks: Mapping[str, Benchmark], num_items: int, encoder: Encoder, max_tokens: int, seed: int
+        self, benchmarks: Mapping[str, Benchmark], num_items: int, encoders: EncoderPool, max_tokens: int, seed: int
     ) -> None:
         self.benchmarks = {
             name: (benchmark, fixed_part(benchmark, num_items)) for name, benchmark in benchmarks.items()
         }
-        self.encoder, self.seed = encoder, seed
-        self.decoding = OneRound(encoder.reader.settings.num_frames, SamplingParams(1, max_tokens, temperature=0.0))
+        self.encoders, self.seed = encoders, seed
+        self.decoding = OneRound(encoders.num_frames, SamplingParams(1, max_tokens, temperature=0.0))
         self.summary: dict[str, dict[str, Any]] = {}
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         module: Any = pl_module
-        answerer = PolicyAnswers(module.policy, module.engine, self.encoder)
+        answerer = PolicyAnswers(module.policy, module.engine, self.encoders)
         for name, (benchmark, items) in self.benchmarks.items():
             mine = items[trainer.global_rank :: trainer.world_size]
             lines = gather_over_ranks(self._lines(name, benchmark, mine, answerer))
@@ -58,7 +58,7 @@ class BenchmarkValidation(Callback):
         asking = Asking(
             items,
             lambda item: question_of(item, name, finder),
-            self.encoder.template,
+            self.encoders.template,
             self.decoding,
             rule_named(benchmark.rule),
             self.seed,

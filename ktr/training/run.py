@@ -24,7 +24,7 @@ from ktr.console.quiet import quiet_libraries
 from ktr.data.datamodule import QuestionDataModule
 from ktr.errors import ConfigError, MissingData
 from ktr.evaluation.parts import check_parts
-from ktr.policy.encoder import Encoder
+from ktr.policy.encoder_pool import EncoderPool
 from ktr.policy.family import Policy
 from ktr.record.curves import finishing
 from ktr.record.json_file import read_object, write_object
@@ -54,16 +54,16 @@ def run_training(config: DictConfig, changed: Mapping[str, tuple[Any, Any]] | No
     run_dir = Path(config.paths.run_dir)
     resumed_from = resumed_checkpoint(config)
 
-    encoder = instantiate(config.encoder)
+    encoders = EncoderPool(instantiate(config.encoder))
     policy = load_policy(config, resumed_from)
     module = build_module(config, policy)
-    datamodule = instantiate(config.data, encode=encoder.encode, check=module.reward.check, admit=module.admit)
+    datamodule = instantiate(config.data, encode=encoders.encode, check=module.reward.check, admit=module.admit)
     check_parts(module.parts(), datamodule.train.questions[0])
     if isinstance(datamodule, QuestionDataModule):
         refuse_absent_media(_views(module), datamodule.train.questions)
     trainer = build_trainer(config)
     if benchmarks := validation_benchmarks(config):
-        cast(Any, trainer).callbacks.append(_benchmark_validation(config, benchmarks, encoder))
+        cast(Any, trainer).callbacks.append(_benchmark_validation(config, benchmarks, encoders))
     if trainer.is_global_zero:
         resumed_at = None if resumed_from is None else step_of(resumed_from)
         for later in checkpoints(checkpoint_folder(config)):  # a longer run takes the batch that was cut as a whole
@@ -116,11 +116,13 @@ def run_training(config: DictConfig, changed: Mapping[str, tuple[Any, Any]] | No
     return run_dir
 
 
-def _benchmark_validation(config: DictConfig, benchmarks: Mapping[str, Any], encoder: Encoder) -> BenchmarkValidation:
+def _benchmark_validation(
+    config: DictConfig, benchmarks: Mapping[str, Any], encoders: EncoderPool
+) -> BenchmarkValidation:
     return BenchmarkValidation(
         {name: instantiate(node) for name, node in benchmarks.items()},
         config.validation.num_items,
-        encoder,
+        encoders,
         config.sampling.max_tokens,
         config.seed,
     )

@@ -1,6 +1,5 @@
 """A policy of ours is asked, by any of the engines that train it."""
 
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from time import perf_counter
@@ -9,7 +8,7 @@ from ktr.errors import MediaError, PromptTooLong
 from ktr.evaluation.asking.ask import Answered, Ask, Reply, Take
 from ktr.evaluation.asking.question import special_token
 from ktr.evaluation.rules.outcome import Outcome
-from ktr.policy.encoder import Encoder
+from ktr.policy.encoder_pool import EncoderPool
 from ktr.policy.family import Policy
 from ktr.rollout.engine import RolloutEngine
 from ktr.types import Completion, PromptInputs, RolloutGroup
@@ -30,13 +29,12 @@ class PolicyAnswers:
         self,
         policy: Policy,
         engine: RolloutEngine,
-        encoder: Encoder,
+        encoders: EncoderPool,
         batch_size: int = 32,
         num_decoders: int = 2,
     ) -> None:
-        self.policy, self.engine, self.encoder = policy, engine, encoder
+        self.policy, self.engine, self.encoders = policy, engine, encoders
         self.batch_size, self.num_decoders = batch_size, num_decoders
-        self._encoders = threading.local()
 
     def answers(self, take: Take) -> Iterator[Answered]:
         encoding: dict[Future[PromptInputs | Answered], Ask] = {}
@@ -72,18 +70,11 @@ class PolicyAnswers:
         if special := special_token(question):
             return Answered(ask, outcome=Outcome.FAILED, reason=f"its text holds the special token {special}")
         try:
-            return self._encoder(ask.num_frames).encode(question)
+            return self.encoders.encode(question, ask.num_frames)
         except MediaError as error:
             return Answered(ask, outcome=Outcome.MEDIA_MISSING, reason=str(error))
         except PromptTooLong as error:
             return Answered(ask, outcome=Outcome.FAILED, reason=str(error))
-
-    def _encoder(self, num_frames: int) -> Encoder:
-        """This thread's encoder."""
-        own: dict[int, Encoder] = self._encoders.__dict__.setdefault("of", {})
-        if num_frames not in own:
-            own[num_frames] = self.encoder.apart(num_frames)
-        return own[num_frames]
 
     def _answer(self, batch: Sequence[Ready]) -> Iterator[Answered]:
         asks, prompts = zip(*batch, strict=True)

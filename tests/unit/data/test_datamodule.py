@@ -30,10 +30,10 @@ def make_data(make_encode, tmp_path: Path):
     file = tmp_path / "rows.json"
     file.write_text(json.dumps([*rows, {"problem_id": "bad"}]))
 
-    def make(seed: int = 0, prefetch: bool = True, skips: SkipLog | None = None) -> QuestionDataModule:
+    def make(seed: int = 0, num_decoders: int = 1, skips: SkipLog | None = None) -> QuestionDataModule:
         train, validation = QuestionDataset(file, root), QuestionDataset(file, root, limit=3)
         encode = make_encode(frozenset({2, 7}))
-        return QuestionDataModule(train, validation, encode, 2, seed, 2, skips=skips, prefetch=prefetch)
+        return QuestionDataModule(train, validation, encode, 2, seed, 2, skips=skips, num_decoders=num_decoders)
 
     return make
 
@@ -77,12 +77,12 @@ def fit(data, steps: int, folder: Path, resume: Path | None = None) -> Recorder:
     return module
 
 
-@pytest.mark.parametrize("prefetch", [False, True])
-def test_a_run_resumed_from_any_checkpoint_asks_the_same_questions(prefetch, make_data, tmp_path):
-    whole = fit(make_data(prefetch=prefetch), 14, tmp_path / "whole")
+@pytest.mark.parametrize("num_decoders", [0, 1, 3])
+def test_a_run_resumed_from_any_checkpoint_asks_the_same_questions(num_decoders, make_data, tmp_path):
+    whole = fit(make_data(num_decoders=num_decoders), 14, tmp_path / "whole")
     assert len(whole.asked) == 14 and not {"2", "7"} & {id for batch in whole.asked for id in batch}
     for step in (1, 5, 6, 7, 12):  # an epoch has 6 batches
-        resumed = make_data(prefetch=prefetch)
+        resumed = make_data(num_decoders=num_decoders)
         module = fit(resumed, 14, tmp_path / f"from{step}", resume=tmp_path / "whole" / f"step={step}.ckpt")
         assert module.asked == whole.asked[step:], f"resumed after step {step}"
 
@@ -120,7 +120,7 @@ def test_a_batch_that_the_ranks_cannot_share_is_refused(make_data, monkeypatch):
 
 
 def test_the_state_of_the_data_module_alone_is_enough_to_go_on(make_data):
-    stopped, resumed = make_data(prefetch=False), make_data(prefetch=False)
+    stopped, resumed = make_data(num_decoders=0), make_data(num_decoders=0)
     batches = iter(stopped.train_dataloader())
     next(batches)
     resumed.load_state_dict(stopped.state_dict())
@@ -133,7 +133,7 @@ def test_what_cannot_be_judged_or_learned_from_is_a_counted_skip_before_or_after
         if question.id == faulty:
             raise error("rows.json", question.id, "it is no good")
 
-    data = make_data(prefetch=False)
+    data = make_data(num_decoders=0)
     data.check = partial(refuse, "0", UnreadableAnswer)
     data.admit = lambda prompt: refuse("4", DemonstrationTooLong, prompt.question)
     asked = {prompt.question.id for batch in data.train_dataloader() for prompt in batch}

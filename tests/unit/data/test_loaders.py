@@ -81,7 +81,7 @@ def test_a_prompt_too_long_is_a_skip_of_its_own_kind(make_loader):
 
 
 def test_any_other_error_stops_the_run(make_loader):
-    loader = make_loader(prefetch=True)
+    loader = make_loader(num_decoders=1)
 
     def fail(question):
         raise ZeroDivisionError
@@ -91,9 +91,9 @@ def test_any_other_error_stops_the_run(make_loader):
         next(iter(loader))
 
 
-@pytest.mark.parametrize("prefetch", [False, True])
+@pytest.mark.parametrize("num_decoders", [0, 1, 3])
 @pytest.mark.parametrize("stop", [1, 4, 5, 7])
-def test_a_run_stopped_anywhere_goes_on_exactly(prefetch, stop, make_loader):
+def test_a_run_stopped_anywhere_goes_on_exactly(num_decoders, stop, make_loader):
     def run(loader, batches) -> list[list[int]]:
         seen = []
         while len(seen) < batches:
@@ -101,19 +101,19 @@ def test_a_run_stopped_anywhere_goes_on_exactly(prefetch, stop, make_loader):
         return seen
 
     broken = {2, 3, 12}
-    whole = run(make_loader(broken=broken, prefetch=prefetch), 12)
-    stopped = make_loader(broken=broken, prefetch=prefetch)
+    whole = run(make_loader(broken=broken, num_decoders=num_decoders), 12)
+    stopped = make_loader(broken=broken, num_decoders=num_decoders)
     before = run(stopped, stop)
     saved = StreamPosition(stopped.position.questions, stopped.position.batches)
-    resumed = make_loader(broken=broken, prefetch=prefetch, position=saved)
+    resumed = make_loader(broken=broken, num_decoders=num_decoders, position=saved)
     assert before + run(resumed, 12 - stop) == whole
 
 
-@pytest.mark.parametrize("prefetch", [False, True])
-def test_a_look_at_the_next_batch_shows_what_is_handed_out_next_and_moves_nothing(prefetch, make_loader):
+@pytest.mark.parametrize("num_decoders", [0, 1, 3])
+def test_a_look_at_the_next_batch_shows_what_is_handed_out_next_and_moves_nothing(num_decoders, make_loader):
     broken = {QuestionOrder(20, 0)[5]}  # in the second batch
     plain = [*map(ids, make_loader(broken=broken))]
-    loader = make_loader(broken=broken, prefetch=prefetch)
+    loader = make_loader(broken=broken, num_decoders=num_decoders)
     assert loader.peek() is None  # no epoch has begun
     batches = iter(loader)
     next(batches)
@@ -126,10 +126,10 @@ def test_a_look_at_the_next_batch_shows_what_is_handed_out_next_and_moves_nothin
     assert [ids(upcoming), *map(ids, batches)] == plain[1:]
 
 
-@pytest.mark.parametrize("prefetch", [False, True])
-def test_an_epoch_looked_at_before_each_batch_is_the_same_and_ends_with_none(prefetch, make_loader):
+@pytest.mark.parametrize("num_decoders", [0, 1, 3])
+def test_an_epoch_looked_at_before_each_batch_is_the_same_and_ends_with_none(num_decoders, make_loader):
     plain = [*map(ids, make_loader())]
-    loader = make_loader(prefetch=prefetch)
+    loader = make_loader(num_decoders=num_decoders)
     seen = [(ids(batch), loader.peek()) for batch in loader]
     assert [batch for batch, _ in seen] == plain
     assert [ids(upcoming) for _, upcoming in seen[:-1]] == plain[1:] and seen[-1][1] is None
@@ -138,7 +138,7 @@ def test_an_epoch_looked_at_before_each_batch_is_the_same_and_ends_with_none(pre
 
 @pytest.mark.parametrize(("look", "ahead"), [(False, 1), (True, 2)])
 def test_a_batch_is_made_while_another_is_in_use_and_one_more_after_a_look(look, ahead, make_loader):
-    loader = make_loader(prefetch=True)
+    loader = make_loader(num_decoders=1)
     encode, order, made = loader.encode, QuestionOrder(20, 0), Event()
     last = str(order[4 * ahead + 3])  # the last question of the batch that is made ahead
 
@@ -156,7 +156,7 @@ def test_a_batch_is_made_while_another_is_in_use_and_one_more_after_a_look(look,
 
 
 def test_a_look_at_a_batch_that_cannot_be_made_raises(make_loader):
-    loader = make_loader(prefetch=True)
+    loader = make_loader(num_decoders=1)
     batches = iter(loader)
     next(batches)
     loader.encode = None
@@ -166,7 +166,7 @@ def test_a_look_at_a_batch_that_cannot_be_made_raises(make_loader):
 
 
 def test_the_position_is_that_of_the_batch_in_use_not_of_the_one_decoded_ahead(make_loader):
-    loader = make_loader(broken={QuestionOrder(20, 0)[0]}, prefetch=True)
+    loader = make_loader(broken={QuestionOrder(20, 0)[0]}, num_decoders=1)
     batches = iter(loader)
     next(batches)
     assert (loader.position.questions, loader.position.batches) == (5, 1)
@@ -176,7 +176,7 @@ def test_the_position_is_that_of_the_batch_in_use_not_of_the_one_decoded_ahead(m
 
 
 def test_prefetching_changes_nothing(make_loader):
-    plain, ahead = (make_loader(broken={1, 5}, prefetch=prefetch) for prefetch in (False, True))
+    plain, ahead = (make_loader(broken={1, 5}, num_decoders=num_decoders) for num_decoders in (0, 3))
     assert [*map(ids, plain)] == [*map(ids, ahead)]
     assert (plain.position, plain.skips.counts) == (ahead.position, ahead.skips.counts)
 
@@ -195,7 +195,7 @@ class Ranks:
 
     def run(self, make_loader, batches: int, **options) -> tuple[list[list[int]], list[TrainLoader]]:
         shares = [Share(rank, self.world_size, partial(self.gather, rank)) for rank in range(self.world_size)]
-        loaders = [make_loader(share=share, prefetch=False, **options) for share in shares]
+        loaders = [make_loader(share=share, num_decoders=0, **options) for share in shares]
         seen: list[list[list[int]]] = [[] for _ in loaders]
 
         def work(rank: int) -> None:
@@ -252,3 +252,26 @@ def test_each_skip_is_a_line_with_stage_id_kind_and_reason(make_loader, tmp_path
     skip = json.loads(line)
     assert (skip["stage"], skip["kind"]) == ("train", "CorruptMedia")
     assert f"{skip['id']}.mp4" in skip["reason"] and [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_a_batch_is_decoded_by_as_many_threads_as_asked_for(make_loader):
+    loader = make_loader(count=6, step=3, num_decoders=3)
+    encode, together = loader.encode, Barrier(3)
+
+    def wait_for_the_others(question):
+        together.wait(timeout=10)
+        return encode(question)
+
+    loader.encode = wait_for_the_others
+    assert [*map(ids, loader)] == [*map(ids, make_loader(count=6, step=3))]
+
+
+def test_the_time_that_batches_are_waited_for_is_counted(make_loader, monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr("ktr.data.loaders.perf_counter", lambda: float(next(clock)))
+    loader = make_loader(num_decoders=0)
+    batches = iter(loader)
+    next(batches), next(batches)
+    assert loader.seconds_waited == 2.0
+    loader.peek()
+    assert loader.seconds_waited == 3.0

@@ -47,7 +47,7 @@ def test_of_rows_of_which_a_tenth_is_broken_each_good_one_is_asked_and_each_othe
     rows = QuestionDataset(tmp_path / "rows.jsonl", tmp_path / "media")
     assert len(rows) + len(rows.skips) == NUM_GOOD + NUM_BROKEN
     skips, check = SkipLog(tmp_path / "skips.jsonl"), CompositeReward({"accuracy": Accuracy()}).check
-    data = QuestionDataModule(rows, rows, encode, 4, 0, 8, skips=skips, prefetch=False, check=check)
+    data = QuestionDataModule(rows, rows, encode, 4, 0, 8, skips=skips, num_decoders=0, check=check)
 
     held_out = Counter(prompt.question.id for batch in data.val_dataloader() for prompt in batch)
     assert len(held_out) == held_out.total() == NUM_GOOD and all(id.startswith("good") for id in held_out)

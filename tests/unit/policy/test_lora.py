@@ -236,7 +236,8 @@ def test_dropout_is_off_where_log_probs_are_compared(policy_folder):
     move(policy)
     expected = logps(policy)
     group = random_group(policy, 0, [4, 3])
-    features = policy.encode_video([group.prompt])
+    with torch.no_grad():
+        features = policy.encode_video([group.prompt])
 
     def while_training() -> Tensor:
         return GroupScorer().score(policy.train(), [group], features, Factual(), [0])[0].logps_GT

@@ -11,6 +11,7 @@ from ktr.config.command_line import check_command_line, compose, validation_benc
 from ktr.data.prompts import PromptTemplate
 from ktr.data.video import VideoReader, VideoSettings
 from ktr.errors import ConfigError, MissingData
+from ktr.policy.encoder_pool import EncoderPool
 from ktr.policy.qwen2_5_vl.inputs import PromptEncoder
 from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.rollout.transformers.engine import TransformersEngine
@@ -39,7 +40,7 @@ def test_each_validation_logs_the_accuracy_of_the_same_items(
 ):
     reader = VideoReader(VideoSettings(num_frames=16, max_pixels=3136, min_pixels=3136))
     encoder = PromptEncoder(policy_folder, PromptTemplate("", {}), reader, max_prompt_tokens=960)
-    callback = BenchmarkValidation({"shapes": benchmark}, 5, encoder, max_tokens=6, seed=0)
+    callback = BenchmarkValidation({"shapes": benchmark}, 5, EncoderPool(encoder), max_tokens=6, seed=0)
     logged: list[tuple[str, float]] = []
     module = Mock(spec=LightningModule, policy=policy, engine=TransformersEngine(policy))
     module.log.side_effect = lambda name, value: logged.append((name, value))

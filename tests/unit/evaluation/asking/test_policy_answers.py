@@ -13,6 +13,7 @@ from ktr.data.video import VideoReader, VideoSettings
 from ktr.evaluation.asking.ask import Answered, Ask
 from ktr.evaluation.asking.policy import PolicyAnswers
 from ktr.evaluation.rules.outcome import Outcome
+from ktr.policy.encoder_pool import EncoderPool
 from ktr.policy.qwen2_5_vl.inputs import PromptEncoder
 from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.rollout.engine import SamplingParams
@@ -38,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def answers(policy: QwenVLPolicy, policy_folder: Path) -> PolicyAnswers:
     reader = VideoReader(VideoSettings(num_frames=8, max_pixels=3136, min_pixels=3136))
     encoder = PromptEncoder(policy_folder, PromptTemplate("", {}), reader, max_prompt_tokens=120)
-    return PolicyAnswers(policy, TransformersEngine(policy), encoder, batch_size=3)
+    return PolicyAnswers(policy, TransformersEngine(policy), EncoderPool(encoder), batch_size=3)
 
 
 def ask(path: Path, num_frames: int = 8, sampling: SamplingParams = SAMPLED, clip: Clip = WHOLE) -> Ask:
