@@ -62,9 +62,9 @@ def test_an_error_of_the_trainer_waits_for_the_engine_and_is_the_one_that_is_rai
     assert engine.running == 0 and len(engine.versions) == 2
 
 
-@pytest.mark.parametrize("stop", [1, 2, 3, 4])
+@pytest.mark.parametrize("stop", [2, 3])
 def test_a_run_resumed_with_rollouts_in_flight_goes_on_to_the_bit(overlapped, tmp_path, stop):
-    """Stopped with a batch in flight (1, 2, 4) and at the end of an epoch, with none (3)."""
+    """Stopped with a batch in flight (2) and at the end of an epoch, with none (3)."""
     parts = {"weighting": key_tokens(), "correction": TokenTruncation(), "noise": 0.01}
     whole, _ = overlapped(**parts)
     record = fit(whole, 5, Record(stop, tmp_path / "step"))
