@@ -3,6 +3,7 @@
 python -m benchmarks.frame_cache [--rounds 5]
 
 Medians of wall time, one thread, the file and the kept frames in the page cache. Both ways must give the same patches.
+A batch of such videos is decoded by one process and by two.
 """
 
 import json
@@ -11,6 +12,7 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -21,14 +23,17 @@ import numpy as np
 import torch
 
 from ktr.data.frame_cache import FrameCache
+from ktr.data.loaders import Decoders
 from ktr.data.prompts import PromptTemplate
 from ktr.data.video import VideoReader, VideoSettings
+from ktr.policy.encoder_pool import EncoderPool
 from ktr.policy.families import make_encoder
 from ktr.shapes.tiny_model import COLD_START
-from ktr.types import MediaFile
+from ktr.types import MediaFile, VideoQuestion
 
 SETTINGS = VideoSettings(num_frames=64, max_pixels=128 * 28 * 28, min_pixels=16 * 28 * 28, decode_timeout_s=120)
 HEIGHT, WIDTH, RATE, SECONDS = 720, 1280, 30, 30
+BATCH = 4
 
 
 def main() -> None:
@@ -56,12 +61,21 @@ def main() -> None:
             "kept frames to patches": median(lambda: keeping._read(file), rounds),
         }
         size = cache._file(key).stat().st_size
+        questions = [VideoQuestion("", "what color is first ?", "free-form", "", (file,))] * BATCH
+        pool = EncoderPool(plain)
+        for num in (1, 2):
+            with Decoders(num) as decoders:
+                batch = partial(decoders.encode, pool.encode, questions, "train")
+                batch()  # starts the decoding processes
+                seconds[f"a batch of {BATCH}, {num} decoding"] = median(batch, rounds)
+    batches = [value for name, value in seconds.items() if name.startswith("a batch")]
     for name, value in seconds.items():
         sys.stdout.write(f"{name}: {1000 * value:.0f} ms\n")
     ratios = {
         "decode_to_read": seconds["decode"] / seconds["read kept frames"],
         "to_patches": seconds["decode to patches"] / seconds["kept frames to patches"],
         "keep_share_of_decode": seconds["keep"] / seconds["decode"],
+        "batch_by_two_decoders": batches[0] / batches[1],
         "decoded_to_kept_bytes": 64 * HEIGHT * WIDTH * 3 / size,
     }
     sys.stdout.write(json.dumps({name: round(value, 3) for name, value in ratios.items()}) + "\n")
