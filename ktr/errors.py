@@ -33,6 +33,10 @@ class NonFiniteError(KtrError):
     """NaN or infinity in a loss or a gradient."""
 
 
+class LostRank(KtrError):
+    """Other ranks of a distributed run are gone, out of reach, or late. The run can be resumed."""
+
+
 class PromptTooLong(KtrError):
     """A prompt with more tokens than the limit."""
 

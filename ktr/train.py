@@ -12,6 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from ktr.config.command_line import CONF, launch
+from ktr.config.launched import is_rank_0
 from ktr.config.resumption import check_resumption
 from ktr.config.run_names import FOLDER_OF_RANK_0
 from ktr.errors import KtrError
@@ -37,7 +38,7 @@ def train(config: DictConfig) -> None:
         from ktr.training.run import run_training  # heavy imports only once the command line is known to be right
 
         run_training(config, changed)
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+    if is_rank_0():
         sys.stdout.write(f"{run_dir / 'report.html'}\n")
 
 

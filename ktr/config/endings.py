@@ -13,10 +13,11 @@ from typing import Any, NoReturn
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
-from ktr.errors import ConfigError, KtrError, MissingModel, StorageError
+from ktr.errors import ConfigError, KtrError, LostRank, MissingModel, StorageError
 
 WRONG, FAILED = 2, 1  # exit codes: what is given can't be used, a command line or a disk; the run itself failed
 _ELSEWHERE = "choose a folder that can be written"
+_EXCHANGE = re.compile(r"\bgloo/|\bNCCL\b|Connection (closed|reset) by peer")
 _OTHER_TRAINER = "; change trainer.*, or choose trainer=cpu"
 _REMEDIES = {
     errno.ENOSPC: "make room on that disk",
@@ -72,7 +73,7 @@ def ending_of(error: BaseException, job: DictConfig | None) -> tuple[int, str] |
     if isinstance(error, Stopped):
         name = signal.Signals(error.number).name
         return 128 + error.number, f"{name}: ended; start the same command again to go on from the last checkpoint"
-    told = _own(error, job) or _storage_error(error, job)
+    told = _own(error, job) or _storage_error(error, job) or _lost_rank(error, job)
     if told is None:
         return None
     code = WRONG if isinstance(told, ConfigError | StorageError | MissingModel) else FAILED
@@ -139,17 +140,36 @@ def _is_of_lightning(error: BaseException) -> bool:
 
 def _storage_error(error: BaseException, job: DictConfig | None) -> StorageError | None:
     """The fault of a disk behind an error, also where a library hid it behind one of its own."""
-    seen: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in seen:
+    for link in _chain(error):
         if (number := _number(link)) in _REMEDIES:
             name = getattr(link, "filename2", None) or getattr(link, "filename", None)  # of a copy, where to
             where = f"a file of {job.paths.run_dir if job else os.getcwd()}" if name is None else str(name)
             remedy = _REMEDIES[number] + _key_of(where, job)
             return StorageError(f"{where}: {os.strerror(number).lower()}; {remedy}, then {_again(job)}")
+    return None
+
+
+def _lost_rank(error: BaseException, job: DictConfig | None) -> LostRank | None:
+    """What an exchange between ranks raises, of any backend, where one of them is gone or never came."""
+    for link in _chain(error):
+        if type(link).__name__.startswith("Dist") or _EXCHANGE.search(str(link)):
+            limit = OmegaConf.select(job, "trainer.strategy.time_limit_s") if job is not None else None
+            return LostRank(
+                f"the other ranks cannot be reached, or did not come within trainer.strategy.time_limit_s={limit} "
+                f"({_first_line(link)}): see what they print, and the link between the nodes; then start the same "
+                "command again, also on fewer ranks, to go on from the last checkpoint"
+            )
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and those behind it."""
+    seen: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in seen:
+        yield link
         seen.append(link)
         link = link.__cause__ or link.__context__
-    return None
 
 
 def _again(job: DictConfig | None) -> str:

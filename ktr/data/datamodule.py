@@ -136,7 +136,8 @@ class QuestionDataModule(LightningDataModule):
         if self.trainer is None or self.trainer.world_size == 1:
             return None
         # A group of its own: the exchange runs in the prefetching thread, beside the collectives of the step.
-        group = torch.distributed.new_group(backend="gloo")
+        limit = getattr(self.trainer.strategy, "_timeout", None)
+        group = torch.distributed.new_group(backend="gloo", timeout=limit)
 
         def gather(failed: list[int]) -> list[list[int]]:
             gathered: list[list[int]] = [[] for _ in range(torch.distributed.get_world_size())]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ktr.config.launched import is_rank_0
 from ktr.errors import KtrError
 
 
@@ -19,9 +20,9 @@ class RunInUse(KtrError):
 def run_lock(run_dir: Path) -> Iterator[None]:
     """Hold ``run_dir`` for this process; the system lets go of it however the process ends. Raises RunInUse.
 
-    Processes that this one launches as further ranks of the same run (``LOCAL_RANK``) take no lock of their own.
+    Further ranks of a run take no lock of their own.
     """
-    if "LOCAL_RANK" in os.environ:
+    if not is_rank_0():
         yield
         return
     run_dir.mkdir(parents=True, exist_ok=True)

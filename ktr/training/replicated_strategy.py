@@ -1,5 +1,8 @@
 """Data parallelism where the module sums its gradients itself."""
 
+from datetime import timedelta
+from typing import Any
+
 from lightning.pytorch.strategies import DDPStrategy
 
 
@@ -7,8 +10,12 @@ class ReplicatedStrategy(DDPStrategy):
     """Lightning's processes, sampler and seeds of ``ddp``, without DistributedDataParallel around the module.
 
     DDP reduces in hooks of each backward pass and hangs, or averages what should be summed, when ranks run different
-    numbers of passes. The modules here call ``sum_gradients_over_ranks`` once per update instead.
+    numbers of passes. The modules here call ``sum_gradients_over_ranks`` once per update instead. A rank that waits
+    longer than ``time_limit_s`` for the others ends, and with it the run.
     """
+
+    def __init__(self, time_limit_s: float = 1800.0, **options: Any) -> None:
+        super().__init__(timeout=timedelta(seconds=time_limit_s), **options)
 
     def configure_ddp(self) -> None:
         """Leave the module unwrapped."""

@@ -143,3 +143,20 @@ def test_a_program_ends_so(body: str, code: int, said: str, tmp_path: Path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=outside_environment(), timeout=120)
     assert done.returncode == code and done.stderr.splitlines()[-1].startswith(said), done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        type("DistStoreError", (RuntimeError,), {})("Timed out after 21 seconds waiting for clients."),
+        RuntimeError(
+            "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [10.0.0.1]:1"
+        ),
+        RuntimeError("NCCL communicator was aborted on rank 1.\nmore"),
+    ],
+)
+def test_ranks_that_are_out_of_reach_are_one_sentence_with_the_limit(error: Exception):
+    job = OmegaConf.merge(JOB, {"trainer": {"strategy": {"time_limit_s": 20}}})
+    code, said = ending_of(error, job) or (0, "")
+    assert code == 1 and "\n" not in said and said.startswith("LostRank: the other ranks cannot be reached")
+    assert "trainer.strategy.time_limit_s=20 (" in said and said.endswith("from the last checkpoint")

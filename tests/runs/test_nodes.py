@@ -1,0 +1,99 @@
+"""Two nodes train one run; when the link between them is cut both end in time and say why, and one goes on alone."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ktr.record.step_table import read_columns
+from ktr.training.checkpoint import checkpoints
+from tests.small_run import ROOT, Train, finished
+
+LIMIT_S, GRACE_S = 10, 50
+HOSTS = {"ktr-first": ("ktr-1", "10.77.0.1"), "ktr-second": ("ktr-2", "10.77.0.2")}
+
+
+def ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+
+def remove_hosts() -> None:
+    for host in HOSTS:
+        subprocess.run(["ip", "netns", "delete", host], capture_output=True)
+
+
+@pytest.fixture
+def hosts() -> Iterator[list[str]]:
+    """Two hosts, each a network namespace with one card, and a cable between them."""
+    if shutil.which("ip") is None or os.geteuid() != 0:
+        pytest.skip("network namespaces need root and iproute2's ip")
+    remove_hosts()
+    try:
+        ip("link", "add", "ktr-1", "type", "veth", "peer", "name", "ktr-2")
+        for host, (card, address) in HOSTS.items():
+            ip("netns", "add", host)
+            ip("link", "set", card, "netns", host)
+            ip("-n", host, "address", "add", f"{address}/24", "dev", card)
+            ip("-n", host, "link", "set", card, "up")
+            ip("-n", host, "link", "set", "lo", "up")
+    except subprocess.CalledProcessError as error:
+        remove_hosts()
+        pytest.skip(f"no network namespaces here: {error.stderr.decode().strip()}")
+    yield [*HOSTS]
+    remove_hosts()
+
+
+def start(host: str, node: int, arguments: list[str]) -> subprocess.Popen[str]:
+    """One node's process, as a user starts it there."""
+    environment = {
+        "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": HOSTS[host][0],
+        "MASTER_ADDR": "10.77.0.1", "MASTER_PORT": "29500", "NODE_RANK": str(node),
+    }  # fmt: skip
+    return subprocess.Popen(
+        ["ip", "netns", "exec", host, sys.executable, "-m", "ktr.train", *arguments],
+        cwd=ROOT, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def test_a_cut_link_ends_both_and_one_goes_on(
+    hosts: list[str], small_run: list[str], start_training: Train, runs_folder: Path
+):
+    alone = [*small_run, "name=alone", "trainer.max_steps=3"]
+    arguments = [*small_run, "name=nodes", "callbacks.model_checkpoint.every_n_steps=1"]
+    on_two = ["trainer=ddp", "trainer.devices=1", "trainer.num_nodes=2", "trainer.max_steps=400"]
+    on_two += [f"trainer.strategy.time_limit_s={LIMIT_S}"]
+    nodes = [start(host, node, [*arguments, *on_two]) for node, host in enumerate(hosts)]
+    run_dir = runs_folder / "runs" / "nodes"
+    while len(checkpoints(run_dir / "checkpoints")) < 2:
+        assert all(node.poll() is None for node in nodes), [node.communicate()[0] for node in nodes]
+        os.sched_yield()
+    ip("-n", hosts[1], "link", "set", "ktr-2", "down")
+    cut = time.monotonic()
+    told = [node.communicate(timeout=LIMIT_S + GRACE_S)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [1, 1] and time.monotonic() - cut < LIMIT_S + GRACE_S
+    for output in told:
+        assert f"within trainer.strategy.time_limit_s={LIMIT_S}" in output.splitlines()[-1], output
+
+    steps = max(int(name) for name in read_columns(run_dir / "metrics.csv")["loss/total"][0]) + 2
+    finished(start_training([*arguments, f"trainer.max_steps={steps}"]))
+    losses = read_columns(run_dir / "metrics.csv")["loss/total"]
+    assert losses[0] == [*range(1, steps + 1)]
+    finished(start_training(alone))
+    of_one = read_columns(runs_folder / "runs" / "alone" / "metrics.csv")
+    of_two = read_columns(run_dir / "metrics.csv")
+    for name in ("loss/total", "reward/total", "grad/norm/total"):
+        if name in of_one:
+            assert of_two[name][1][:2] == pytest.approx(of_one[name][1][:2], rel=1e-4, abs=1e-6), name
+
+
+def test_a_node_that_nobody_joins_says_so_in_time(hosts: list[str], small_run: list[str]):
+    arguments = [*small_run, "name=lonely", "trainer=ddp", "trainer.devices=1", "trainer.num_nodes=2"]
+    waiting = start(hosts[0], 0, [*arguments, f"trainer.strategy.time_limit_s={LIMIT_S}"])
+    output, _ = waiting.communicate(timeout=LIMIT_S + GRACE_S)
+    assert waiting.returncode == 1
+    assert "LostRank: the other ranks cannot be reached" in output.splitlines()[-1], output
