@@ -102,6 +102,7 @@ def test_all_of_it_is_named_and_each_only_once(begin, config):
                 "trainer.strategy": ...,
                 "trainer.strategy._target_": ...,
                 "trainer.strategy.process_group_backend": ...,
+                "trainer.strategy.time_limit_s": ...,
             },
         ),
         ("scorer.max_tokens_per_pass=512", {"scorer.max_tokens_per_pass": (16384, 512)}),
