@@ -137,7 +137,7 @@ def _checked(config_name: str, options: Namespace) -> tuple[list[DictConfig], bo
         check_row(job)
         if "trainer" in job:
             check_resumption(job)
-            validation_benchmarks(job)
+            benchmark_nodes(job)
         check_own_input(job)
         require_paths(job)
         require_extras(job)
@@ -189,17 +189,17 @@ def compose(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
     return config
 
 
-def validation_benchmarks(job: DictConfig) -> dict[str, DictConfig]:
-    """The nodes of the benchmarks of ``validation.benchmarks`` by name.
+def benchmark_nodes(job: DictConfig, at: str = "validation.benchmarks") -> dict[str, DictConfig]:
+    """The nodes of the benchmarks of ``at`` by name.
 
     Raises ConfigError where there is no such benchmark or option, and MissingData where its files are not there.
     """
     folders = [f"paths.{key}={quoted(str(value))}" for key, value in job.paths.items() if key in ("data", "cache")]
     nodes = {}
-    for entry in cast(list[Any], OmegaConf.to_container(job.validation.benchmarks, resolve=True)):
+    for entry in cast(list[Any], OmegaConf.to_container(OmegaConf.select(job, at), resolve=True)):
         options: dict[str, Any] = {"name": entry} if isinstance(entry, str) else dict(entry)
         if not isinstance(name := options.pop("name", None), str):
-            raise ConfigError(f"validation.benchmarks={entry}: an entry is a benchmark's name, or {{name: …, keys}}")
+            raise ConfigError(f"{at}={entry}: an entry is a benchmark's name, or {{name: …, keys}}")
         texts = {key: quoted(value) if isinstance(value, str) else value for key, value in options.items()}
         given = [f"benchmark.{key}={value}" for key, value in texts.items()]
         config = compose("dry_run", [f"benchmark={name}", *folders, *given])

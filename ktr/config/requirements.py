@@ -17,7 +17,7 @@ def require_paths(config: DictConfig) -> None:
     """
     if config.get("endpoint") is None:
         _require_policy(config)
-    _require_data(config.data, "data")
+    require_data(config.data, "data")
 
 
 def require_extras(config: DictConfig) -> None:
@@ -45,7 +45,8 @@ def _require_policy(config: DictConfig) -> None:
             )
 
 
-def _require_data(node: Any, at: str) -> None:
+def require_data(node: Any, at: str) -> None:
+    """Raise MissingData where a data set at or below the node ``at`` lacks a file that it names."""
     if not isinstance(node, DictConfig):
         return
     if node.get("_target_") == "ktr.data.dataset.QuestionDataset":
@@ -56,4 +57,4 @@ def _require_data(node: Any, at: str) -> None:
             raise MissingData(f"{at}.exclude={exclude} does not exist; python -m ktr.duplicates writes it")
     for key in map(str, node):
         if not OmegaConf.is_interpolation(node, key):  # what stands elsewhere is named there
-            _require_data(node[key], f"{at}.{key}")
+            require_data(node[key], f"{at}.{key}")

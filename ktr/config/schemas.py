@@ -1,5 +1,5 @@
-"""The root schemas: what conf/train.yaml, conf/evaluate.yaml, conf/rescore.yaml, conf/attribute.yaml and
-attribute_own.yaml may hold.
+"""The root schemas: what conf/train.yaml, conf/evaluate.yaml, conf/rescore.yaml, conf/attribute.yaml,
+attribute_own.yaml and conf/duplicates.yaml may hold.
 
 ``_target_`` leaves have no schema of their own: the constructor's signature is the schema (``ktr.config.keys``).
 """
@@ -166,8 +166,25 @@ class Attribute(Program):
     output: str | None = MISSING
 
 
+@dataclass
+class Duplicates:
+    """conf/duplicates.yaml: the training data, the benchmarks (as in ``Validation``), and how they are compared."""
+
+    seed: int = 0
+    name: str = MISSING
+    resume: bool = True
+    paths: Paths = field(default_factory=Paths)
+    video: Any = MISSING
+    data: Any = MISSING
+    benchmarks: list[Any] = MISSING
+    search: Any = MISSING
+    output: str = MISSING
+
+
 def register_schemas() -> None:
     """Make the schemas known to Hydra by the names that conf/*.yaml start with."""
-    programs = {"train": Train, "evaluate": Evaluate, "attribute": Attribute, "rescore": Rescore}
+    programs = {
+        "train": Train, "evaluate": Evaluate, "attribute": Attribute, "rescore": Rescore, "duplicates": Duplicates,
+    }  # fmt: skip
     for name, schema in programs.items():
         ConfigStore.instance().store(name=f"{name}_schema", node=schema)

@@ -4,7 +4,7 @@ A row that cannot become a question is skipped under a typed kind, and the skip 
 with the row's index and id. A file that gives no question at all is an error.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,21 +55,18 @@ class QuestionDataset(Dataset[VideoQuestion]):
         exclusion = None if exclude is None else Exclusion(exclude, self.annotations)
         self.questions: list[VideoQuestion] = []
         self.skips: list[Skip] = []
-        for index, row in enumerate(read_rows(self.annotations)):
+        for index, question in read_questions(self.annotations, root, row_format):
             if len(self.questions) == limit:
                 break
-            try:
-                if isinstance(row, BrokenLine):
-                    raise errors.MalformedRow(self.annotations, index, row.reason)
-                question = _question(row, self.annotations, index, root, row_format)
-                if exclusion is not None:
-                    exclusion.check(index, question.id)
-                if question.id in ids:
-                    question = replace(question, id=f"{question.id}#{index}")
-                ids.add(question.id)
-                self.questions.append(question)
-            except (errors.RowError, errors.MediaError) as error:
-                self.skips.append(Skip.of_row(error, self.annotations, index, row_id(row, self.annotations, index)))
+            if isinstance(question, VideoQuestion) and exclusion is not None:
+                question = exclusion.skip(index, question.id) or question
+            if isinstance(question, Skip):
+                self.skips.append(question)
+                continue
+            if question.id in ids:
+                question = replace(question, id=f"{question.id}#{index}")
+            ids.add(question.id)
+            self.questions.append(question)
         if not self.questions:
             first = f"; the first: {self.skips[0].reason}" if self.skips else ""
             hint = f" {how_to_get}" if how_to_get else ""
@@ -80,6 +77,22 @@ class QuestionDataset(Dataset[VideoQuestion]):
 
     def __getitem__(self, index: int) -> VideoQuestion:
         return self.questions[index]
+
+
+def read_questions(
+    annotations: Path, root: MediaRoot, row_format: RowFormat | None = None
+) -> Iterator[tuple[int, VideoQuestion | Skip]]:
+    """Each row of a file with its index: its question, by the id of its own, or the skip that it is.
+
+    Raises ``MissingData`` where the file cannot be read.
+    """
+    for index, row in enumerate(read_rows(annotations)):
+        try:
+            if isinstance(row, BrokenLine):
+                raise errors.MalformedRow(annotations, index, row.reason)
+            yield index, _question(row, annotations, index, root, row_format)
+        except (errors.RowError, errors.MediaError) as error:
+            yield index, Skip.of_row(error, annotations, index, row_id(row, annotations, index))
 
 
 def _question(row: Any, file: Path, index: int, root: MediaRoot, row_format: RowFormat | None) -> VideoQuestion:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ktr.data.row_file import BrokenLine, read_rows
+from ktr.data.skips import Skip
 from ktr.errors import ConfigError, Duplicate, MissingData
 
 
@@ -26,15 +27,15 @@ class Exclusion:
             if Path(line["file"]).name == annotations.name:
                 self._lines[line["index"]] = line
 
-    def check(self, index: int, id: str) -> None:
-        """Raise ``Duplicate`` of a row that is named, and ``ConfigError`` where the row there has another id."""
+    def skip(self, index: int, id: str) -> Skip | None:
+        """The skip of a row that is named. Raises ``ConfigError`` where the row that was meant has another id."""
         line = self._lines.get(index)
         if line is None:
-            return
+            return None
         if line["id"] != id:
             other = f"row {index} is {line['id']} there and {id} in {self.annotations}"
             remedy = "it was made of another file of that name; run python -m ktr.duplicates anew"
             raise ConfigError(f"exclude={self.file}: {other}: {remedy}")
         kinds = ", ".join(line.get("kinds", ()))
         told = f"it is one of {line.get('benchmark', 'a benchmark')}, item {line.get('item')} ({kinds})"
-        raise Duplicate(self.annotations, index, told)
+        return Skip.of_row(Duplicate(self.annotations, index, told), self.annotations, index, id)

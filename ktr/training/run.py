@@ -18,7 +18,7 @@ from ktr.algorithm.weighting import signal_views
 from ktr.analysis.report import write_report
 from ktr.attribution.absent_media import refuse_absent_media
 from ktr.attribution.views import View
-from ktr.config.command_line import validation_benchmarks
+from ktr.config.command_line import benchmark_nodes
 from ktr.config.resumption import checkpoint_folder, checkpoints, resumed_checkpoint, step_of
 from ktr.console.quiet import quiet_libraries
 from ktr.data.datamodule import QuestionDataModule
@@ -62,7 +62,7 @@ def run_training(config: DictConfig, changed: Mapping[str, tuple[Any, Any]] | No
     if isinstance(datamodule, QuestionDataModule):
         refuse_absent_media(_views(module), datamodule.train.questions)
     trainer = build_trainer(config)
-    if benchmarks := validation_benchmarks(config):
+    if benchmarks := benchmark_nodes(config):
         cast(Any, trainer).callbacks.append(_benchmark_validation(config, benchmarks, encoders))
     if trainer.is_global_zero:
         resumed_at = None if resumed_from is None else step_of(resumed_from)

@@ -149,9 +149,7 @@ def test_a_program_ends_so(body: str, code: int, said: str, tmp_path: Path):
     "error",
     [
         type("DistStoreError", (RuntimeError,), {})("Timed out after 21 seconds waiting for clients."),
-        RuntimeError(
-            "[/third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [10.0.0.1]:1"
-        ),
+        RuntimeError("[/third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [10.0.0.1]:1"),
         RuntimeError("NCCL communicator was aborted on rank 1.\nmore"),
     ],
 )

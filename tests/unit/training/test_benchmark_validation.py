@@ -7,7 +7,7 @@ from unittest.mock import Mock
 import pytest
 from lightning.pytorch import LightningModule, Trainer
 
-from ktr.config.command_line import check_command_line, compose, validation_benchmarks
+from ktr.config.command_line import benchmark_nodes, check_command_line, compose
 from ktr.data.prompts import PromptTemplate
 from ktr.data.video import VideoReader, VideoSettings
 from ktr.errors import ConfigError, MissingData
@@ -59,5 +59,5 @@ def test_benchmarks_of_a_training_are_looked_for_before_it_starts(tmp_path: Path
     rows.write_text(json.dumps([{"problem": "?", "solution": "A", "options": ["A. x"], "path": "v.mp4"}]))
     own = f"{{name: own, annotations: '{rows}', media_root: '{tmp_path}'}}"
     config = compose("train", [f"validation.benchmarks=[{own},shapes]"])
-    nodes = validation_benchmarks(config)
+    nodes = benchmark_nodes(config)
     assert nodes["own"].annotations == str(rows) and nodes["shapes"].limit is None
