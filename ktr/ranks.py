@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 T = TypeVar("T")
 
@@ -56,17 +57,30 @@ def share_of_rank(items: Sequence[T]) -> list[T]:
     return [*items[rank * share : (rank + 1) * share]]
 
 
+def is_spread(tensor: Tensor) -> bool:
+    """Whether this rank holds a part of a tensor only, as it does of a sharded policy's weights."""
+    return isinstance(tensor, DTensor)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor that is spread over ranks, to be called on all of them; another tensor itself."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
 def sum_gradients_over_ranks(parameters: Iterable[nn.Parameter]) -> None:
     """Sum gradients over ranks, in flat buckets; a parameter that got no gradient on a rank counts as zero there.
 
     Losses are divided by the counts of the *global* batch before backward, so the sum is the gradient of the global
     batch, whatever each rank held. Done once per update, after all backward passes, so ranks may run different numbers
-    of them (a rank whose groups all have zero advantages runs none) without waiting for each other.
+    of them (a rank whose groups all have zero advantages runs none) without waiting for each other. Gradients of
+    parameters that are spread over ranks were summed as they were scattered.
     """
     if not is_distributed():
         return
     bucket: list[nn.Parameter] = []
     for parameter in parameters:
+        if is_spread(parameter):
+            continue
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
         same = not bucket or (bucket[0].dtype, bucket[0].device) == (parameter.dtype, parameter.device)

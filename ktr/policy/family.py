@@ -19,7 +19,7 @@ fill, in order; they may be several blocks, with words between them (Qwen3-VL wr
 import logging
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -45,6 +45,7 @@ from ktr.policy.lora import (
 from ktr.policy.packed_row import PackedRow
 from ktr.policy.prefix_attention import attention_name
 from ktr.policy.tower_attention import TOWER_SDPA
+from ktr.ranks import is_spread, rank_and_size
 from ktr.token_head import token_logps
 from ktr.types import PromptInputs
 
@@ -117,6 +118,10 @@ class Policy(nn.Module, ABC):
         self.register_buffer("black_patch_C", _black_patch(self.path, vision), persistent=False)
         self._given_features: dict[int, Tensor] = {}
 
+    def forward(self, run: Callable[[], Any]) -> Any:
+        """One of the five forwards as the module's own, for whoever gathers weights around it."""
+        return run()
+
     @abstractmethod
     def parts(self) -> dict[str, list[nn.Module]]:
         """The modules of each part that can be frozen: vision, merger, language, embeddings, head."""
@@ -186,7 +191,7 @@ class Policy(nn.Module, ABC):
         hidden_NSD = self.hidden_states(
             input_ids_NS, positions_3NS, features_MF, visible, use_cache=True, past_key_values=cache
         )
-        return self.head(hidden_NSD[:, -1])
+        return F.linear(hidden_NSD[:, -1], self.model.lm_head.weight)
 
     def head(self, hidden_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
         """Logits of hidden rows."""
@@ -309,14 +314,18 @@ class Policy(nn.Module, ABC):
 
         With LoRA it holds the adapters only, or, with ``merge_adapters``, the whole model with them merged in and then
         rounded to ``dtype``, if one is given. Weights of more than ``max_shard_size`` are cut into several files, which
-        ``load_trained`` does not read.
+        ``load_trained`` does not read. Of several ranks the first writes; to be called on all of them where the policy
+        is spread over them, which is saved as a whole model.
         """
-        model = self.model
-        if merge_adapters and self.has_adapters:
-            model = self._load(self.path, self.dtype if dtype is None else getattr(torch, dtype))
-            weights = model.state_dict()
+        model, writes, spread = self.model, rank_and_size()[0] == 0, any(map(is_spread, self.model.parameters()))
+        if spread or (merge_adapters and self.has_adapters and writes):
+            model = self._load(self.path, self.dtype if dtype is None else getattr(torch, dtype)) if writes else None
+            weights = {} if model is None else model.state_dict()
             for name, tensor in self.named_weights():
-                weights[name].copy_(tensor)
+                if writes:
+                    weights[name].copy_(tensor)
+        if not writes:
+            return
         self._write(model, folder, max_shard_size)
         self.tokenizer.save_pretrained(folder)
         for name in PROCESSOR_FILES:

@@ -23,6 +23,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightRenaming, rename_source_key
 
 from ktr.errors import ConfigError, MissingModel
+from ktr.ranks import is_spread, whole
 
 _TAKEN = {
     "r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules", "modules_to_save", "layers_to_transform",
@@ -54,8 +55,8 @@ def add_adapters(model: Any, options: Mapping[str, Any], frozen: Collection[nn.M
     tied = _is_tied(model)
     names = [name for name, module in model.named_modules() if any(module is part for part in frozen)]
     for name in options.get("modules_to_save") or []:
-        whole = [full for full, _ in model.named_modules() if full == name or full.endswith("." + name)]
-        for full in whole:
+        entire = [full for full, _ in model.named_modules() if full == name or full.endswith("." + name)]
+        for full in entire:
             if any(_is_at(full, at) or _is_at(at, full) for at in names):
                 raise ConfigError(f"model.lora.modules_to_save: {name} is {full}, of which model.freeze keeps a part")
     excluded = _expressions(options.get("exclude_modules")) + [rf"{re.escape(name)}(?:\..*)?" for name in names]
@@ -170,7 +171,8 @@ def only_merged(model: nn.Module) -> str | None:
 class NamedWeights:
     """(name, tensor) pairs of a model as if it had no adapters; each pass makes merged tensors one layer at a time.
 
-    ``merge`` gives the weights that were trained; else those before training.
+    ``merge`` gives the weights that were trained; else those before training. Of a model that is spread over ranks each
+    pass gathers one tensor or layer at a time, and is to be made on all of them.
     """
 
     def __init__(self, model: nn.Module, merge: bool):
@@ -182,11 +184,11 @@ class NamedWeights:
         for name, tensor in self._model.state_dict().items():
             place = _INSIDE.split(name, 1)[0]
             if place not in self._adapted:
-                yield name, tensor
+                yield name, whole(tensor)
             elif place not in given:
                 given.add(place)
                 plain = _plain(self._adapted[place], self._merge)
-                yield from ((f"{place}.{rest}", tensor) for rest, tensor in plain.state_dict().items())
+                yield from ((f"{place}.{rest}", whole(tensor)) for rest, tensor in plain.state_dict().items())
 
 
 def _plain(module: Any, merge: bool) -> nn.Module:
@@ -194,7 +196,9 @@ def _plain(module: Any, merge: bool) -> nn.Module:
     if isinstance(module, ModulesToSaveWrapper):
         return module.modules_to_save[module.active_adapters[0]] if merge else module.original_module
     if merge:
-        module = copy.deepcopy(module)
+        spread = [parameter for parameter in module.parameters() if is_spread(parameter)]
+        instead = {id(parameter): nn.Parameter(whole(parameter), requires_grad=False) for parameter in spread}
+        module = copy.deepcopy(module, instead)
         module.merge()
     return module.get_base_layer()
 

@@ -25,11 +25,14 @@ class Reference:
     def __init__(self, policy: Policy, load_frozen: Callable[[], Policy]):
         self.policy = policy
         self.load_frozen = load_frozen
+        self.place: Callable[[Policy], object] = lambda frozen: frozen.to(policy.device)
 
     @cached_property
     def frozen(self) -> Policy:
-        """The second copy, on the policy's device."""
-        return self.load_frozen().requires_grad_(False).eval().to(self.policy.device)
+        """The second copy, on the policy's device or wherever else ``place`` puts it."""
+        frozen = self.load_frozen().requires_grad_(False).eval()
+        self.place(frozen)
+        return frozen
 
     @torch.no_grad()
     def logps(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ktr.errors import NonFiniteError
 from ktr.policy.family import Policy
-from ktr.ranks import rank_and_size
+from ktr.ranks import rank_and_size, whole
 from ktr.record.token_records import media_entries
 from ktr.types import Experience
 
@@ -29,8 +29,7 @@ def stop_on_non_finite(
     finite = torch.stack([value.detach().float().reshape(()) for value in values.values()]).isfinite()
     if bool(finite.all()):
         return
-    if rank_and_size()[0] == 0:  # the values are those of all ranks, and so is this folder
-        _keep(folder, step, values, policy, experiences)
+    _keep(folder, step, values, policy, experiences)  # the values are those of all ranks, and so is this folder
     broken = ", ".join(name for name, good in zip(values, finite.tolist(), strict=True) if not good)
     raise NonFiniteError(
         f"step {step}: {broken} is NaN or infinite. The optimizer step was not taken; {folder} holds the last good "
@@ -42,12 +41,14 @@ def stop_on_non_finite(
 def _keep(
     folder: Path, step: int, values: Mapping[str, Tensor], policy: Policy, experiences: Sequence[Experience]
 ) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    broken = [name for name, weight in policy.named_parameters() if not whole(weight).isfinite().all()]
     policy.save(folder / "policy")
+    if rank_and_size()[0] != 0:
+        return
     record = {
         "step": step,
         "values": {name: repr(value.item()) for name, value in values.items()},
-        "non_finite_weights": [name for name, weight in policy.named_parameters() if not weight.isfinite().all()],
+        "non_finite_weights": broken,
         "groups": [
             {
                 "question": experience.group.question.id,
@@ -59,4 +60,5 @@ def _keep(
             for experience in experiences
         ],
     }
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "step.json").write_text(json.dumps(record, indent=1))

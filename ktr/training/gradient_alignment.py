@@ -19,6 +19,7 @@ from ktr.policy.family import Policy
 from ktr.ranks import gather_over_ranks, sum_over_ranks
 from ktr.record.log_once import log_once
 from ktr.training.rl_module import VideoRLModule
+from ktr.training.sharding import gathered
 from ktr.training.token_gradients import Part, TokenGradients, first_update, pulls, token_surrogate
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,9 @@ class GradientAlignment(Callback):
         if not self._is_due:
             return
         self._is_due, started = False, perf_counter()
-        metrics = self.measure(cast(VideoRLModule, pl_module))
+        module = cast(VideoRLModule, pl_module)
+        with gathered(module.policy):
+            metrics = self.measure(module)
         seconds = {"time/gradients_seconds": perf_counter() - started}
         log_once(trainer, metrics | seconds, step=trainer.global_step + 1)
 

@@ -5,7 +5,7 @@ backward   the video as it is ─► log-probs, entropies ─► token weights �
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool
@@ -21,7 +21,8 @@ from ktr.policy.family import Policy
 from ktr.ranks import gather_over_ranks, sum_over_ranks
 from ktr.scoring.reference import Reference
 from ktr.scoring.scorer import GroupScorer
-from ktr.training.feature_graph import Features, backward_through_cut, cut_graph
+from ktr.training.equal_passes import OwnPasses
+from ktr.training.feature_graph import Features, cut_graph
 from ktr.types import Experience, RolloutGroup, TokenScores, TokenWeights
 
 
@@ -30,7 +31,7 @@ class Learner:
     """Scores and weighs groups of ``policy``'s rollouts and runs their loss backward.
 
     No pass whose result cannot matter: without a KL term a group of equal rewards is left out, and no view is scored of
-    a group whose weights multiply zero. ``correction`` is the engine's.
+    a group whose weights multiply zero. ``correction`` is the engine's; ``passes`` are shared with other ranks, or not.
     """
 
     policy: Policy
@@ -39,6 +40,7 @@ class Learner:
     loss: ClippedSurrogate
     reference: Reference | None
     correction: ImportanceCorrection | None
+    passes: OwnPasses = field(default_factory=OwnPasses)
 
     def __post_init__(self) -> None:
         if self.loss.needs_reference and self.reference is None:
@@ -57,6 +59,7 @@ class Learner:
         scores = self.scorer.score(
             self.policy, [groups[i] for i in scored], [features[i] for i in scored], Factual(), seeds=[0] * len(scored)
         )
+        self.passes.meet()
         logps: list[Tensor | None] = [None] * len(groups)
         for i, score in zip(scored, scores, strict=True):
             logps[i] = score.logps_GT
@@ -86,7 +89,8 @@ class Learner:
         ref_logps: Sequence[Tensor | None] = [None] * len(groups)
         if self.loss.needs_reference and self.reference is not None:
             ref_logps = self.reference.logps(self.scorer, groups, detached)
-        weighting = self.scorer.fit(self.policy, groups, detached, self.weighting, gather_over_ranks)
+        weighting = self.scorer.fit(self.policy, groups, detached, self.weighting, self._gather)
+        self.passes.meet()
         for scored, of_group, ref_logps_GT in zip(to_learn, views, ref_logps, strict=True):
             scored.views, scored.ref_logps_GT = of_group, ref_logps_GT
             scored.weighting = weighting if self._needs_weights(scored) else None
@@ -98,9 +102,9 @@ class Learner:
         """Score the factual view with gradient, weigh its tokens, and run the loss backward, a packed row at a time.
 
         ``counts`` are the completions and completion tokens of the global batch, which losses are divided by. In a
-        later update of a batch the features of a trained tower are encoded anew.
+        later update of a batch, and where they have no graph, the features of a trained tower are encoded anew.
         """
-        if self.policy.trains_vision and any(scored.first for scored in to_learn):
+        if self.policy.trains_vision and any(s.first or not s.features_NF.requires_grad for s in to_learn):
             prompts = [scored.group.prompt for scored in to_learn]
             for scored, features_NF in zip(to_learn, self.policy.encode_video(prompts), strict=True):
                 scored.features_NF = features_NF
@@ -121,7 +125,8 @@ class Learner:
             row_terms = [self._loss(to_learn[i], score, counts) for i, score in zip(row, scores, strict=True)]
             run_backward(torch.stack([term.loss for term in row_terms]).sum())
             terms += row_terms
-        backward_through_cut(features, leaves)
+        self.passes.backward_through_cut(features, leaves)
+        self.passes.meet()
         self.policy.eval()
         return terms
 
@@ -134,8 +139,9 @@ class Learner:
         For rewards that count them: it scores the factual view and all others a second time. To be called on all ranks.
         """
         features = [feature.detach() for feature in features]
-        weighting = self.scorer.fit(self.policy, groups, features, self.weighting, gather_over_ranks)
+        weighting = self.scorer.fit(self.policy, groups, features, self.weighting, self._gather)
         weighed = self.scorer.weigh(self.policy, groups, features, weighting, seeds)
+        self.passes.meet()
         return [
             replace(group, num_selected_G=(weights.weights_GT != 0).sum(1).cpu())
             for group, (_, weights) in zip(groups, weighed, strict=True)
@@ -166,6 +172,10 @@ class Learner:
         old_GT, engine_GT = scored.old_logps(scores), scored.group.engine_logps_GT.to(mask_GT.device)
         importance_GT = None if self.correction is None else self.correction(old_GT, engine_GT, mask_GT)
         return FirstUpdate(scores.detach(), weights, old_GT, mismatch(old_GT, engine_GT, mask_GT), importance_GT)
+
+    def _gather(self, items: list[Tensor]) -> list[Tensor]:
+        self.passes.meet()
+        return gather_over_ranks(items)
 
     def _needs_weights(self, scored: ScoredGroup) -> bool:
         return scored.experience.has_signal or self.loss.weighs_without_advantage

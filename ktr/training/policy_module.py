@@ -1,6 +1,7 @@
 """What every training of a policy shares: the optimizer's step, held-out validation, and exact checkpoints."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -16,12 +17,15 @@ from ktr.errors import ConfigError
 from ktr.evaluation.accuracy import AccuracyMeter, Verdict, verdicts
 from ktr.evaluation.parts import reward_parts
 from ktr.policy.family import Policy
-from ktr.ranks import sum_gradients_over_ranks
+from ktr.ranks import sum_gradients_over_ranks, whole
 from ktr.record.log_once import log_once
 from ktr.rewards.composite import CompositeReward
 from ktr.rollout.engine import RolloutEngine, SamplingParams, shared_features
+from ktr.training.equal_passes import EqualPasses, OwnPasses
 from ktr.training.failure import stop_on_non_finite
 from ktr.training.optim import AdamWCosine
+from ktr.training.sharded_strategy import ShardedStrategy
+from ktr.training.sharding import gathered_for, is_sharded
 from ktr.types import Experience, PromptInputs
 
 
@@ -50,6 +54,8 @@ class PolicyModule(LightningModule):
         self.optimizer_settings = optimizer
         self.failure_dir = Path(failure_dir)
         self.seed = seed
+        self.passes = OwnPasses()
+        self._answering = ExitStack()
         self.meters = {name: AccuracyMeter(params) for name, params in validation_sampling.items()}
         self.validation_summary: dict[str, dict[str, Any]] = {}
         self.validated_at: int | None = None  # updates before the last validation
@@ -61,6 +67,13 @@ class PolicyModule(LightningModule):
                 f"trainer.precision={self.trainer.precision}: choose bf16-mixed (master weights in fp32), "
                 "or 32-true with model.dtype=bfloat16 to keep weights in bf16"
             )
+
+    def configure_model(self) -> None:
+        """Spread the policy over the ranks where the strategy says so, once."""
+        strategy = self.trainer.strategy
+        if isinstance(strategy, ShardedStrategy) and not is_sharded(self.policy):
+            strategy.shard(self.policy)
+            self.passes = EqualPasses(self.policy)
 
     def admit(self, prompt: PromptInputs) -> None:
         """Raises a ``RowError`` where a step could not learn from a prompt as it should. A method may have reasons."""
@@ -101,7 +114,7 @@ class PolicyModule(LightningModule):
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         sum_gradients_over_ranks(parameters)
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.optimizer_settings.max_grad_norm)
+        norm = whole(torch.nn.utils.clip_grad_norm_(parameters, self.optimizer_settings.max_grad_norm))
         metrics = metrics | {"grad/norm": norm}
         stop_on_non_finite(self.failure_dir, self.global_step + 1, metrics, self.policy, experiences)
         cast(LightningOptimizer, self.optimizers()).step()
@@ -114,6 +127,12 @@ class PolicyModule(LightningModule):
         """Log an update that is not the last of its batch: Lightning logs at the end of a batch, in one row."""
         values = torch.stack([value.float() for value in metrics.values()]).tolist()
         log_once(self.trainer, dict(zip(metrics, values, strict=True)), self.global_step)
+
+    def on_validation_start(self) -> None:
+        self._answering.enter_context(gathered_for(self.engine, self.policy))  # ranks have unequal numbers of questions
+
+    def on_validation_end(self) -> None:
+        self._answering.close()
 
     def validation_step(self, batch: list[PromptInputs], batch_idx: int) -> None:
         if not batch:  # a rank whose share of the last batch is empty

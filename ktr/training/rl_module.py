@@ -30,11 +30,13 @@ from ktr.rollout.engine import RolloutEngine, SamplingParams
 from ktr.scoring.reference import Reference
 from ktr.scoring.scorer import GroupScorer
 from ktr.training.dynamic_sampling import DynamicSampling, Filled, JudgedBatch
+from ktr.training.equal_passes import EqualPasses
 from ktr.training.feature_graph import Features
 from ktr.training.learner import Learner, global_counts
 from ktr.training.optim import AdamWCosine
 from ktr.training.policy_module import PolicyModule
 from ktr.training.rollout_source import RolloutSource
+from ktr.training.sharded_strategy import ShardedStrategy
 from ktr.training.step_metrics import StepClock, engine_metrics, loss_metrics, rollout_metrics
 from ktr.types import Experience, PromptInputs, RolloutGroup
 
@@ -87,6 +89,18 @@ class VideoRLModule(PolicyModule):
         self.learning: tuple[list[ScoredGroup], tuple[int, int]] = ([], (0, 0))
         self.source = RolloutSource(policy, engine, sampling, reward.contrast, updates_per_rollout, seed)
         self.learner = Learner(policy, scorer, weighting, loss, reference, engine.correction)
+
+    def configure_model(self) -> None:
+        super().configure_model()
+        self.learner.passes = passes = self.passes
+        if isinstance(passes, EqualPasses) and self.learner.reference is not None:
+            strategy = cast(ShardedStrategy, self.trainer.strategy)
+
+            def spread(reference: Policy) -> None:
+                strategy.shard(reference)
+                passes.add_reference(reference)
+
+            self.learner.reference.place = spread
 
     @property
     def updates_per_batch(self) -> int:

@@ -18,6 +18,7 @@ from ktr.rollout.engine import RolloutEngine, SamplingParams
 from ktr.rollout.group_sampler import GroupSampler
 from ktr.training.feature_graph import Features
 from ktr.training.rollouts_ahead import Rollouts, RolloutsAhead
+from ktr.training.sharding import gathered_for, is_sharded
 from ktr.training.step_metrics import StepClock
 from ktr.types import PromptInputs, RolloutGroup
 
@@ -73,7 +74,7 @@ class RolloutSource:
         self.num_batches += 1
         if self.engine.overlap and (following := upcoming()) is not None:
             self.ahead.start(following, self._seeds(following))
-        features = self.policy.encode_video(prompts) if rollouts.features is None else rollouts.features
+        features = self._encode(prompts) if rollouts.features is None else rollouts.features
         return rollouts, features, seeds
 
     @torch.no_grad()
@@ -98,11 +99,19 @@ class RolloutSource:
         self.ahead.load_state_dict(state.get("rollouts_ahead", []))
 
     def _generate(self, prompts: list[PromptInputs], seeds: list[int]) -> Rollouts:
-        features = self.policy.encode_video(prompts)  # the tower's only run, with gradient if it is trained
+        features = self._encode(prompts)
         self.policy.eval()  # in training mode gradient checkpointing would switch the engine's cache off
-        with self.policy.reusing_features(prompts, features):
+        with gathered_for(self.engine, self.policy), self.policy.reusing_features(prompts, features):
             groups = self._sampler.generate(prompts, self.sampling, seeds)
         return Rollouts(groups, features, [None] * len(groups))
+
+    def _encode(self, prompts: list[PromptInputs]) -> list[Float[Tensor, "_ F"]]:
+        """The tower's only run, with gradient if it is trained; of a sharded tower, the learner runs it with gradient.
+
+        There ranks have as many passes with gradient, and those of an update alone are known to all.
+        """
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not is_sharded(self.policy)):
+            return self.policy.encode_video(prompts)
 
     def _check_staleness(self, groups: Sequence[RolloutGroup], version: int) -> None:
         oldest = min(completion.weights_version for group in groups for completion in group.completions)

@@ -4,7 +4,7 @@ import inspect
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -36,6 +36,8 @@ from ktr.training.checkpoint import TRAINER_STATE
 from ktr.training.policy_module import PolicyModule
 from ktr.training.replicated_strategy import ReplicatedStrategy
 from ktr.training.rl_module import VideoRLModule
+from ktr.training.sharded_strategy import ShardedStrategy
+from ktr.training.sharding import gathered
 
 # Written when the held-out accuracy at the start is known, so that a resumed run need not measure it again.
 _START = "start.json"
@@ -81,8 +83,15 @@ def run_training(config: DictConfig, changed: Mapping[str, tuple[Any, Any]] | No
             trainer.fit(module, datamodule, ckpt_path=state, weights_only=True)
             fit_seconds, fit_cpu_seconds = time.perf_counter() - fit_started, time.process_time() - fit_started_cpu
             after = _validate(trainer, module, datamodule)
-            if not trainer.is_global_zero:
-                return run_dir
+            policy.save(run_dir / "policy", merge_adapters=True)
+            probed: dict[str, Any] = {}
+            probes = config.get("probe") is not None
+            with gathered(policy) if probes else nullcontext():  # the others give their parts, and leave
+                if not trainer.is_global_zero:
+                    return run_dir
+                if probes:
+                    to_file = run_dir / "attribution.jsonl"
+                    probed = instantiate(config.probe)(module, datamodule.val_dataloader(), to_file)
 
             summary = {
                 "name": config.name,
@@ -104,12 +113,9 @@ def run_training(config: DictConfig, changed: Mapping[str, tuple[Any, Any]] | No
                         "questions_per_second": callback.questions_per_second,
                         "tokens_per_second": callback.tokens_per_second,
                     }
-            if config.get("probe") is not None:
-                probed = instantiate(config.probe)(module, datamodule.val_dataloader(), run_dir / "attribution.jsonl")
-                summary["attribution"] |= probed.pop("attribution")
-                summary |= probed
+            summary["attribution"] |= probed.pop("attribution", {})
+            summary |= probed
             summary["rollout"] = module.engine.summary()
-        policy.save(run_dir / "policy", merge_adapters=True)
         summary |= {"wall_seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - started_cpu}
         write_object(run_dir / "summary.json", summary)
         write_report(run_dir)
@@ -169,10 +175,10 @@ def build_trainer(config: DictConfig) -> Trainer:
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
     shows = any(isinstance(callback, ProgressBar) for callback in callbacks)  # else Lightning brings a bar of its own
     trainer = instantiate(config.trainer, logger=loggers, callbacks=callbacks, enable_progress_bar=shows)
-    if trainer.world_size > 1 and not isinstance(trainer.strategy, ReplicatedStrategy):
+    if trainer.world_size > 1 and not isinstance(trainer.strategy, ReplicatedStrategy | ShardedStrategy):
         raise ConfigError(
             f"trainer.devices={config.trainer.devices}: these are {trainer.world_size} ranks, over which "
-            f"{type(trainer.strategy).__name__} sums no gradients; choose trainer=gpu or trainer=ddp"
+            f"{type(trainer.strategy).__name__} sums no gradients; choose trainer=gpu, trainer=ddp or trainer=fsdp2"
         )
     return trainer
 

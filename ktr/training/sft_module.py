@@ -16,7 +16,7 @@ from ktr.rewards.composite import CompositeReward
 from ktr.rollout.engine import RolloutEngine, SamplingParams
 from ktr.scoring.scorer import GroupScorer
 from ktr.training.demonstrations import Demonstrations
-from ktr.training.feature_graph import backward_through_cut, cut_graph
+from ktr.training.feature_graph import cut_graph
 from ktr.training.optim import AdamWCosine
 from ktr.training.policy_module import PolicyModule
 from ktr.training.view_dropout import ViewDropout
@@ -82,7 +82,8 @@ class SFTModule(PolicyModule):
         metrics = {f"loss/{name}": self._learn_auxiliary(loss, batch, leaves) for name, loss in self.auxiliary.items()}
         if self.global_step >= self.auxiliary_steps:
             metrics["loss/demonstration"] = self._learn_words(groups, leaves)
-        backward_through_cut(features, leaves)
+        self.passes.backward_through_cut(features, leaves)
+        self.passes.meet()
         metrics = self.take_step(metrics, [_unjudged(group) for group in groups])
         self.engine.load_weights(self.policy.named_weights(), version=self.global_step)
 
@@ -118,6 +119,7 @@ class SFTModule(PolicyModule):
             row_loss = -(logps_N * weights_N).sum() / total_weight
             self.manual_backward(row_loss)
             loss += row_loss.detach()
+        self.passes.meet()
         self.policy.eval()
         return sum_over_ranks(loss)
 

@@ -1,0 +1,26 @@
+"""A function on several ranks, each a process of its own, which find each other as Lightning's own do."""
+
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+import ktr  # noqa: F401  (before torchvision is imported, which it makes possible beside a torch without CUDA)
+
+
+def on_ranks(work: Callable[..., None], *arguments: Any, num_ranks: int = 2) -> None:
+    """Call ``work(*arguments)`` in each of ``num_ranks`` processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(_on_rank, (num_ranks, port, work, *arguments), nprocs=num_ranks)
+
+
+def _on_rank(rank: int, num_ranks: int, port: int, work: Callable[..., None], *arguments: Any) -> None:
+    os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ["LOCAL_WORLD_SIZE"] = str(num_ranks)
+    work(*arguments)
+    dist.destroy_process_group()
