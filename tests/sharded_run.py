@@ -85,7 +85,7 @@ class Outcome(Callback):
 
 
 def random_mix(seed: int) -> Setting:
-    """Questions about pictures and videos in any mixture, some of them unpaid, in groups of any size, for any method."""
+    """Questions about pictures and videos in any mixture, some of them unpaid, for any method."""
     rng = random.Random(seed)
     num_steps, num_questions = 2, 2 * rng.randint(1, 3)
     media = [rng.choices([VIDEO, IMAGE, CLIP], k=rng.choice([1, 1, 2])) for _ in range(num_questions)]

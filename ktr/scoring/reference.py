@@ -42,7 +42,7 @@ class Reference:
         model = self.policy if self.policy.has_adapters else self.frozen
         trains_vision = self.policy.trains_vision  # without its adapters it would say no
         with self.policy.without_adapters() if self.policy.has_adapters else nullcontext():
-            if trains_vision:
+            if trains_vision and groups:
                 features = model.encode_video([group.prompt for group in groups])
             scores = scorer.score(model, groups, features, Factual(), seeds=[0] * len(groups))
         return [score.logps_GT for score in scores]

@@ -97,6 +97,7 @@ class VideoRLModule(PolicyModule):
             strategy = cast(ShardedStrategy, self.trainer.strategy)
 
             def spread(reference: Policy) -> None:
+                passes.meet()
                 strategy.shard(reference)
                 passes.add_reference(reference)
 

@@ -4,7 +4,7 @@
     the tower's merger                       gathered for the tower's
     embeddings, last norm, head              gathered for each of the policy's forwards, and until the next one
 
-Losses are divided by the counts of the global batch, so that gradients are summed as they are scattered, never averaged.
+Losses are divided by the counts of the global batch, so that gradients are summed, not averaged.
 """
 
 from collections.abc import Iterator
