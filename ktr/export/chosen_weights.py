@@ -8,6 +8,7 @@ from typing import Any
 
 from ktr.config.resumption import checkpoints, own_checkpoint_folder, step_of
 from ktr.errors import MissingData
+from ktr.policy.shards import SHARDS
 from ktr.record.step_table import read_columns
 
 FINAL = "policy"
@@ -16,7 +17,7 @@ FIRST = "val/greedy/accuracy"  # by which the best checkpoint is chosen, where a
 
 @dataclass(frozen=True)
 class Weights:
-    """A folder that ``Policy.save`` wrote: a whole model, or adapters alone.
+    """A folder that ``Policy.save`` wrote, a whole model or adapters alone, or ranks in parts.
 
     ``step`` is the number of updates after which it did: None at the end of the run, and where its name doesn't say.
     """
@@ -61,7 +62,8 @@ def choose_weights(run_dir: Path, config: Mapping[str, Any], checkpoint: str | N
 
 
 def _is_folder_of_weights(folder: Path) -> bool:
-    return (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file()
+    weights = ("config.json", "adapter_config.json", SHARDS)
+    return any((folder / name).exists() for name in weights)
 
 
 def _best(run_dir: Path, kept: Mapping[int, Path]) -> int:

@@ -44,6 +44,7 @@ from ktr.policy.lora import (
 )
 from ktr.policy.packed_row import PackedRow
 from ktr.policy.prefix_attention import attention_name
+from ktr.policy.shards import SHARDS, read_shards
 from ktr.policy.tower_attention import TOWER_SDPA
 from ktr.ranks import is_spread, rank_and_size
 from ktr.token_head import token_logps
@@ -297,8 +298,19 @@ class Policy(nn.Module, ABC):
         """A tensor of ``named_weights`` as a model folder holds it, which is how an engine reads it."""
         return tensor
 
+    def weights_in_parts(self) -> dict[str, Tensor]:
+        """What a checkpoint in parts holds, by name: every weight, or with adapters those that are trained."""
+        named = self.named_parameters()
+        return {f"weight.{name}": p.detach() for name, p in named if p.requires_grad or not self.has_adapters}
+
     def load_trained(self, folder: Path) -> None:
-        """Take over the weights that ``save`` wrote to ``folder``. Raises ``MissingModel`` where there are none."""
+        """Take over the weights that ``save``, or each rank for its part, wrote to ``folder``.
+
+        Raises ``MissingModel`` where there are none.
+        """
+        if (folder / SHARDS).is_dir():
+            read_shards(folder / SHARDS, self.weights_in_parts())
+            return
         if self.has_adapters:
             load_adapters(self.model, folder)
             return

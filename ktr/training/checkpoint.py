@@ -11,6 +11,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from ktr.config.resumption import PARTIAL, checkpoints
 from ktr.record.rhythm import Rhythm
 from ktr.training.policy_module import PolicyModule
+from ktr.training.sharded_state import add_moments
+from ktr.training.sharded_strategy import ShardedStrategy
 
 TRAINER_STATE = "trainer.ckpt"
 
@@ -21,6 +23,12 @@ class StateFile(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         torch.save(checkpoint, path)
 
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Reads a state with what ranks wrote in parts beside it, so that one that holds all of it can go on."""
+        checkpoint = torch.load(path, map_location=map_location or "cpu", weights_only=weights_only)
+        add_moments(checkpoint, Path(path).parent)
+        return checkpoint
+
 
 class ModelFolderCheckpoint(Callback):
     """Every ``every_n_steps`` updates (``Rhythm``) writes ``folder/step-000040``; the last ``keep`` of them stay.
@@ -28,7 +36,9 @@ class ModelFolderCheckpoint(Callback):
     A checkpoint holds the model's own files (config, safetensors, tokenizer, processor), so that transformers and vLLM
     load it as it is, and ``trainer.ckpt`` (optimizer, schedule, position in the data), which is read with
     ``weights_only=True``. It is written aside and gets its name when the next step starts: by then the step's rows are
-    in the logs, so that a run that goes on from a checkpoint lacks none of them.
+    in the logs, so that a run that goes on from a checkpoint lacks none of them. Where the policy is spread over ranks
+    each writes its part of weights and moments to ``shards`` in its place, while the next steps are taken; the
+    checkpoint gets its name when all have.
     """
 
     def __init__(self, folder: str | Path, every_n_steps: int, keep: int = 2):
@@ -48,11 +58,13 @@ class ModelFolderCheckpoint(Callback):
     ) -> None:
         if not self._rhythm.is_due(trainer.global_step):
             return
+        self._publish(trainer, wait=True)
         partial = self.folder / f"step-{trainer.global_step:06d}{PARTIAL}"
         if trainer.is_global_zero:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
-            cast(PolicyModule, pl_module).policy.save(partial)
+            if not isinstance(trainer.strategy, ShardedStrategy):
+                cast(PolicyModule, pl_module).policy.save(partial)
         trainer.strategy.barrier()
         trainer.save_checkpoint(partial / TRAINER_STATE)
         self._written = partial
@@ -62,9 +74,11 @@ class ModelFolderCheckpoint(Callback):
         self._rhythm.start_batch(trainer.global_step)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._publish(trainer)
+        self._publish(trainer, wait=True)
 
-    def _publish(self, trainer: Trainer) -> None:
+    def _publish(self, trainer: Trainer, wait: bool = False) -> None:
+        if isinstance(trainer.strategy, ShardedStrategy) and not trainer.strategy.has_written(wait):
+            return
         if self._written is None or not trainer.is_global_zero:
             return
         final = self._written.with_suffix("")

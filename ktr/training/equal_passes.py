@@ -8,6 +8,7 @@ rank that has come to a meeting runs such until all others have come there too.
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from enum import IntEnum
 from functools import partial
 from math import isqrt
@@ -53,9 +54,10 @@ class EqualPasses(OwnPasses):
     ``finish_rows`` where all are gathered, and there nothing is in step.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, time_limit: timedelta | None = None) -> None:
         self._policy = policy
-        self._group = dist.new_group(backend="gloo")  # its own: other exchanges may run beside, in threads
+        # Its own: other exchanges may run beside, in threads.
+        self._group = dist.new_group(backend="gloo", timeout=time_limit)
         self._models: list[Policy] = []
         self._waiting_tower: Tensor | None = None  # features of a picture that nothing is learned from
         self._plain: dict[Kind, Callable[..., Any]] = {}

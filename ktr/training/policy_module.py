@@ -73,7 +73,7 @@ class PolicyModule(LightningModule):
         strategy = self.trainer.strategy
         if isinstance(strategy, ShardedStrategy) and not is_sharded(self.policy):
             strategy.shard(self.policy)
-            self.passes = EqualPasses(self.policy)
+            self.passes = EqualPasses(self.policy, strategy.time_limit)
 
     def admit(self, prompt: PromptInputs) -> None:
         """Raises a ``RowError`` where a step could not learn from a prompt as it should. A method may have reasons."""
