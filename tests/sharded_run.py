@@ -114,7 +114,6 @@ def random_mix(seed: int) -> Setting:
         media,
         rng.choice([1, 80, 16384]),
         num_steps,
-        {"updates_per_rollout": rng.choice([1, 2])},
         num_completions=rng.randint(2, 4),
     )
 

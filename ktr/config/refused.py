@@ -64,8 +64,10 @@ TRAINER: Mapping[str, tuple[tuple[Any, ...], str, str]] = {
 ALONE = (
     "auto",
     "single_device",
-)  # names of strategies that share nothing; of the others, ReplicatedStrategy is the one
+)  # names of strategies that share nothing; of the others, ReplicatedStrategy and ShardedStrategy do it as they must
 POSITIVE = {"limit_val_batches": "data.validation", "log_every_n_steps": "logger"}  # 0 would leave a run without them
+
+SPREADS = ".ShardedStrategy"  # the strategy whose ranks hold a part of the policy each
 
 # What of vLLM decides only where and how fast it computes; anything else may change what is sampled, its log-probs, or
 # what a push of weights reaches.
@@ -97,6 +99,7 @@ def check_options(config: Mapping[str, Any]) -> None:
         _check_trainer(trainer)
     if isinstance(rollout := config.get("rollout"), Mapping):
         _check_extra(rollout)
+        _check_pushes(config.get("trainer"), rollout)
     if "answers" in config:  # held-out answers are judged by these two, whatever else is paid
         for name in ("accuracy", "format"):
             if "rewards" in config["reward"] and not config["reward"]["rewards"].get(name):
@@ -117,7 +120,7 @@ def _check_trainer(trainer: Mapping[str, Any]) -> None:
     if isinstance(strategy, str) and strategy not in ALONE:
         raise ConfigError(
             f"trainer.strategy={strategy}: it reduces or shards in each backward pass, of which ranks run different "
-            "numbers; choose trainer=ddp, or trainer=gpu on GPUs, with trainer.devices=<number>"
+            "numbers; choose trainer=ddp, or trainer=gpu or fsdp2 on GPUs, with trainer.devices=<number>"
         )
     several = [f"trainer.{key}={trainer[key]}" for key in ("devices", "num_nodes") if _count(trainer.get(key)) > 1]
     if several and isinstance(strategy, str):
@@ -142,6 +145,23 @@ def _check_extra(rollout: Mapping[str, Any]) -> None:
     if extra.get("tensor_parallel_size", 1) != 1 and rollout["_target_"].endswith("VLLMColocateEngine"):
         raise ConfigError(
             "rollout.extra.tensor_parallel_size: one engine a rank has one GPU; choose rollout=vllm_server"
+        )
+
+
+def _check_pushes(trainer: Any, rollout: Mapping[str, Any]) -> None:
+    """A policy that is spread over ranks is gathered by all of them, and pushed as it is merged."""
+    strategy = trainer.get("strategy") if isinstance(trainer, Mapping) else None
+    if not isinstance(strategy, Mapping) or not str(strategy.get("_target_")).endswith(SPREADS):
+        return
+    if rollout["_target_"].endswith("VLLMServerEngine"):
+        raise ConfigError(
+            "rollout=vllm_server: each server is pushed to on its own, also when it starts again, and weights that are "
+            "spread over ranks are gathered on all at once; choose rollout=vllm_colocate or transformers, or trainer=gpu"
+        )
+    if rollout.get("lora") == "adapters":
+        raise ConfigError(
+            "rollout.lora=adapters: adapters that are spread over ranks are not written apart; choose "
+            "rollout.lora=merged, or trainer=gpu"
         )
 
 

@@ -56,6 +56,12 @@ class QuestionDataModule(LightningDataModule):
         self._rows_recorded = False
 
     def setup(self, stage: str) -> None:
+        num_ranks = self._share().world_size
+        if self.questions_per_step % num_ranks:
+            raise ConfigError(
+                f"data.questions_per_step={self.questions_per_step}: {num_ranks} ranks share a batch evenly; give a "
+                f"multiple of {num_ranks}, or another number of ranks (trainer.devices)"
+            )
         if not self._rows_recorded and (self.trainer is None or self.trainer.is_global_zero):
             for skip in (*self.train.skips, *self.validation.skips):
                 self.skips.record(skip)
@@ -63,10 +69,6 @@ class QuestionDataModule(LightningDataModule):
 
     def train_dataloader(self) -> TrainLoader:
         share = self._share(self._gather())
-        if self.questions_per_step % share.world_size:
-            raise ConfigError(
-                f"questions_per_step={self.questions_per_step} must be a multiple of the {share.world_size} ranks"
-            )
         order = QuestionOrder(len(self.train), self.seed)
         questions = self.train.questions
         return TrainLoader(

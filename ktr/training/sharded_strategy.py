@@ -32,7 +32,7 @@ class ShardedStrategy(ModelParallelStrategy):
         super().__init__(process_group_backend=process_group_backend, timeout=self.time_limit)
         self.cpu_offload = cpu_offload
         self._writing: Future[Any] | None = None
-        self._writers: dist.ProcessGroup | None = None
+        self._writers: Any = None  # the ranks, in a group that nothing else uses while they write
 
     def setup_environment(self) -> None:
         self._data_parallel_size, self._tensor_parallel_size = self.num_nodes * self.num_processes, 1
@@ -44,7 +44,7 @@ class ShardedStrategy(ModelParallelStrategy):
         shard(policy, self.device_mesh["data_parallel"], layer_dtype, self.cpu_offload)
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any = None) -> None:
-        """Write ``checkpoint`` to a file and, in a thread, weights and moments beside it: each rank those that it holds.
+        """Write ``checkpoint`` to a file, and beside it, in a thread, the weights and moments that each rank holds.
 
         The checkpoint is whole once ``has_written``.
         """

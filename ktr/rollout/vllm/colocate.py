@@ -25,7 +25,7 @@ from ktr.algorithm.importance import ImportanceCorrection
 from ktr.console.progress_line import ProgressLine
 from ktr.errors import ConfigError, EngineError
 from ktr.policy.family import Policy
-from ktr.ranks import is_distributed
+from ktr.ranks import is_distributed, is_spread
 from ktr.rollout.engine import SamplingParams
 from ktr.rollout.vllm.setup import engine_arguments, engine_environment, quiet_vllm, require_vllm
 from ktr.rollout.vllm.shared_process import alarm, undisturbed
@@ -203,6 +203,8 @@ class VLLMColocateEngine:
         return self.policy.named_weights(merge_adapters=not self.pushes_adapters)
 
     def _restart(self) -> None:
+        if is_distributed() and any(map(is_spread, self.policy.parameters())):
+            raise EngineError(_NAME, "one rank alone cannot push weights that are spread over several again", _RESUME)
         try:
             self.close()
         except Exception as error:  # a broken engine may not shut down cleanly; the fresh one decides

@@ -129,3 +129,20 @@ def test_what_held_out_answers_are_measured_by_stays(program: str, part: str):
         compose(program, [f"reward.rewards.{part}=null"])
     compose(program, [f"reward.weights.{part}=0"])
     compose("attribute", [f"reward.rewards.{part}=null"])
+
+
+SPREADS = {"strategy": {"_target_": "ktr.training.sharded_strategy.ShardedStrategy"}}
+
+
+@pytest.mark.parametrize(
+    ("rollout", "message"),
+    [
+        ({"_target_": SERVER, "lora": "merged"}, r"rollout=vllm_server: .* choose rollout=vllm_colocate"),
+        ({"_target_": COLOCATE, "lora": "adapters"}, r"rollout.lora=adapters: .* choose rollout.lora=merged"),
+    ],
+)
+def test_a_push_that_spread_weights_cannot_follow_is_refused(rollout: dict[str, Any], message: str):
+    check_options({"trainer": SUMS, "rollout": rollout})
+    with pytest.raises(ConfigError, match=message):
+        check_options({"trainer": SPREADS, "rollout": rollout})
+    check_options({"trainer": SPREADS, "rollout": {"_target_": COLOCATE, "lora": "merged"}})

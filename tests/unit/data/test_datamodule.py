@@ -116,7 +116,7 @@ def test_a_batch_that_the_ranks_cannot_share_is_refused(make_data, monkeypatch):
     data = make_data()
     monkeypatch.setattr(data, "_share", lambda gather=None: Share(0, 3, gather))
     with pytest.raises(ConfigError, match=r"questions_per_step=2.*3 ranks"):
-        data.train_dataloader()
+        data.setup("validate")
 
 
 def test_the_state_of_the_data_module_alone_is_enough_to_go_on(make_data):
