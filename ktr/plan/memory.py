@@ -94,7 +94,7 @@ def decoded_rows(run: RunSettings) -> int:
 
 
 def _generation(model: Architecture, parameters: Sequence[Parameter], run: RunSettings) -> dict[str, float]:
-    """The transformers engine: its cache, a layer of a prefill, copies of a layer, and all of a policy that is spread."""
+    """The transformers engine: its cache, a layer of a prefill, copies of a layer, and a spread policy as a whole."""
     if run.engine != "TransformersEngine":
         return {}
     rows, room = decoded_rows(run), run.prompt_tokens + run.max_tokens
