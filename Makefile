@@ -5,6 +5,9 @@ STAMP := $(VENV)/.setup-$(shell cksum < requirements.lock | cut -d' ' -f1)
 # vLLM has an environment of its own: it pins setuptools and some twenty packages that nothing else here needs.
 VENV_VLLM := .venv-vllm
 STAMP_VLLM := $(VENV_VLLM)/.setup-$(shell cat requirements-vllm.lock pyproject.toml | cksum | cut -d' ' -f1)
+# What benchmarks.peers compares ktr with, without ktr.
+VENV_PEERS := .venv-peers
+STAMP_PEERS := $(VENV_PEERS)/.setup-$(shell cksum < requirements-peers.lock | cut -d' ' -f1)
 # Tests of one xdist_group share a costly run: they go to one worker.
 PYTEST_ARGS ?= -n 2 --dist loadgroup
 ARGS ?=
@@ -16,8 +19,8 @@ export TOKENIZERS_PARALLELISM ?= false
 OFFLINE := HF_HUB_OFFLINE=1 WANDB_MODE=offline
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vllm demo train test test-runs test-browser test-vllm test-gpu lint format types bench
-.PHONY: bench-rollout lock lock-vllm clean
+.PHONY: help setup setup-vllm setup-peers demo train test test-runs test-browser test-vllm test-gpu lint format types bench
+.PHONY: bench-rollout bench-peers lock lock-vllm lock-peers clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -38,6 +41,14 @@ $(STAMP_VLLM):
 	$(VENV_VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-vllm.lock
 	$(VENV_VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	rm -f $(VENV_VLLM)/.setup-*
+	touch $@
+
+setup-peers: $(STAMP_PEERS)  ## Build .venv-peers, with TRL, from requirements-peers.lock
+
+$(STAMP_PEERS):
+	test -x $(VENV_PEERS)/bin/python || $(PYTHON) -m venv $(VENV_PEERS)
+	$(VENV_PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-peers.lock
+	rm -f $(VENV_PEERS)/.setup-*
 	touch $@
 
 demo: setup  ## Train the tiny policy with Video-KTR on the embedded world; prints the report's path last
@@ -84,6 +95,9 @@ bench: setup  ## Compare our scoring with the reference way
 bench-rollout: setup-vllm  ## Compare the rollout engines on one workload
 	$(OFFLINE) $(VENV_VLLM)/bin/python -m benchmarks.rollout $(ARGS)
 
+bench-peers: setup setup-peers  ## Compare a step with TRL's
+	$(OFFLINE) $(BIN)/python -m benchmarks.peers $(ARGS)
+
 lock: setup  ## Write requirements.lock anew from what .venv holds
 	$(BIN)/python .ci/lock > requirements.lock.new && mv requirements.lock.new requirements.lock
 
@@ -91,6 +105,10 @@ lock-vllm: setup-vllm  ## Write requirements-vllm.lock anew from what .venv-vllm
 	$(VENV_VLLM)/bin/python .ci/lock vllm > requirements-vllm.lock.new
 	mv requirements-vllm.lock.new requirements-vllm.lock
 
+lock-peers: setup-peers  ## Write requirements-peers.lock anew from what .venv-peers holds
+	$(VENV_PEERS)/bin/python .ci/lock peers > requirements-peers.lock.new
+	mv requirements-peers.lock.new requirements-peers.lock
+
 clean:  ## Remove the environments, runs and caches of this checkout
-	rm -rf $(VENV) $(VENV_VLLM) runs multirun outputs wandb build *.egg-info .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV_VLLM) $(VENV_PEERS) runs multirun outputs wandb build *.egg-info .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
