@@ -33,7 +33,7 @@ def write_study_figures(folder: Path, sections: Sections, token_shares: Mapping[
 
 
 def draw_shares(sections: Sections, token_shares: Mapping[str, float]) -> Figure:
-    """A line for each kind of word and each rule: its share of tokens, hollow, and of signal and noise, with intervals."""
+    """A line for each kind of word and each rule: its shares of tokens, signal and noise, with intervals."""
     parts = [("kinds",), ("signals", "controls", "oracles")]
     columns = [
         {name: of for section in names for name, of in sections.get(section, {}).items() if token_shares[name] > 0}
