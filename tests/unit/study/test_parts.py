@@ -41,7 +41,8 @@ def collected(policy: QwenVLPolicy) -> PartGradients:
 
 
 def summed(found: PartGradients, rule) -> Tensor:
-    return sum(much * found.gradients_PBD[PARTS.names.index(part)] for part, much in rule.items())
+    parts = [much * found.gradients_PBD[PARTS.names.index(part)] for part, much in rule.items()]
+    return torch.stack(parts).sum(0)
 
 
 def test_the_kinds_are_disjoint_and_add_up_to_the_whole(collected: PartGradients):
