@@ -85,7 +85,7 @@ class Update(ABC):
             logps_GT=factual.logps_GT,
             old_logps_GT=factual.logps_GT.detach(),
             ref_logps_GT=reference.logps_GT,
-            advantages_G=self.advantages_G,
+            advantages=self.advantages_G,
             completion_mask_GT=mask_GT,
             token_weights_GT=weighting(GroupScores(factual.detach(), views, mask_GT, eos_GT)).weights_GT,
             num_sequences=len(mask_GT),

@@ -51,6 +51,16 @@ def token_ranks(distributions: Distributions, targets_N: Int[Tensor, " N"]) -> I
     return torch.cat(ranks)
 
 
+def sums_of_squares(distributions: Distributions) -> Float[Tensor, " N"]:
+    """Σ_v p(v)² of each row, a chunk of rows at a time; without gradient."""
+    sums = []
+    for start in range(0, len(distributions.hidden_ND), distributions.chunk_size):
+        rows = slice(start, start + distributions.chunk_size)
+        with torch.no_grad():
+            sums.append(log_probs(distributions, rows).mul(2).exp().sum(1))
+    return torch.cat(sums)
+
+
 def _as_autocast(tensor: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """The tensor in the precision that autocast would multiply it in, where autocast is on."""
     device = tensor.device.type

@@ -2,8 +2,7 @@ r"""Group-relative advantages, over the G completions of one question.
 
 - ``GroupAdvantage``: A_i = (r_i − mean(r)) / (std(r) + ε) (GRPO, arXiv 2402.03300).
 - ``CentredAdvantage``: A_i = r_i − mean(r) (Dr. GRPO, arXiv 2503.20783), without the deviation, which makes a question
-  count the more the more its completions agree. Its loss divides by a constant as well: ``loss.reduction=token_mean``
-  is the nearest here.
+  count the more the more its completions agree. Its loss divides by a constant as well (``loss=dr_grpo``).
 
 Assumption: rewards are comparable only inside a group, and a group whose rewards are all equal teaches nothing: its
 advantages are exactly zero, also where the mean of equal floats does not round to their value, and for G = 1.

@@ -11,6 +11,7 @@ whole completion (the paper of Video-KTR, arXiv 2601.19686), with ``kl_scope="se
 (its released code).
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -18,8 +19,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ktr.algorithm.penalties import Penalty
 from ktr.algorithm.ratios import Ratio, TokenRatio
 from ktr.algorithm.reductions import TokenReduction
+from ktr.attribution.views import View
+from ktr.types import Medium, TokenScores
 
 KlScope = Literal["completion", "selected"]
 
@@ -28,9 +32,9 @@ KlScope = Literal["completion", "selected"]
 class LossTerms:
     """One group's share of the batch's loss and of what to log; each adds over groups, micro-batches and ranks.
 
-    ``loss`` has the gradient, the rest is detached: ``loss = policy_loss + beta * kl``. ``clip_fraction`` (tokens whose
-    gradient the clip removes) is a share of all completion tokens of the global batch; ``ratio_sum`` is over the
-    group's own ``num_tokens``.
+    ``loss`` has the gradient, the rest is detached: ``loss = policy_loss + beta * kl``, and what penalties add.
+    ``clip_fraction`` (tokens whose gradient the clip removes) is a share of all completion tokens of the global batch;
+    ``ratio_sum`` is over the group's own ``num_tokens``.
     """
 
     loss: Float[Tensor, ""]
@@ -52,6 +56,7 @@ class ClippedSurrogate:
         kl_scope: KlScope = "completion",
         reduction: TokenReduction | None = None,
         ratio: Ratio | None = None,
+        penalties: Mapping[str, Penalty | None] | None = None,
     ) -> None:
         if kl_scope not in get_args(KlScope):
             raise ValueError(f"kl_scope={kl_scope!r}: choose one of {get_args(KlScope)}")
@@ -61,10 +66,20 @@ class ClippedSurrogate:
         self.kl_scope = kl_scope
         self.reduction = reduction or TokenReduction()
         self.ratio = ratio or TokenRatio()
+        self.penalties = [penalty for penalty in (penalties or {}).values() if penalty is not None]
 
     @property
     def needs_reference(self) -> bool:
         return self.beta > 0
+
+    @property
+    def learns_without_advantage(self) -> bool:
+        """True where a group of zero advantages has a gradient all the same."""
+        return self.needs_reference or bool(self.penalties)
+
+    def required_views(self, media: Sequence[Medium]) -> tuple[View, ...]:
+        """The counterfactual views that the penalties compare with."""
+        return tuple(dict.fromkeys(view for penalty in self.penalties for view in penalty.required_views(media)))
 
     @property
     def weighs_without_advantage(self) -> bool:
@@ -76,15 +91,17 @@ class ClippedSurrogate:
         logps_GT: Float[Tensor, "G T"],
         old_logps_GT: Float[Tensor, "G T"],
         ref_logps_GT: Float[Tensor, "G T"] | None,
-        advantages_G: Float[Tensor, " G"],
+        advantages: Float[Tensor, "G *T"],
         completion_mask_GT: Bool[Tensor, "G T"],
         token_weights_GT: Float[Tensor, "G T"],
         num_sequences: int,
         num_tokens: int,
         importance_GT: Float[Tensor, "G T"] | None = None,
+        views: Mapping[View, TokenScores] | None = None,
     ) -> LossTerms:
         """``num_sequences`` and ``num_tokens`` count the completions and their tokens in the global batch.
 
+        ``advantages`` are those of completions or of tokens. ``views`` are the ``required_views``, scored.
         ``old_logps_GT`` are those of the weights that sampled. ``importance_GT`` (``algorithm.importance``) multiplies
         the surrogate, and neither the penalty nor what is selected and counted.
         """
@@ -93,7 +110,7 @@ class ClippedSurrogate:
 
         weights_GT = torch.where(completion_mask_GT, token_weights_GT, 0.0)
         selected_GT = weights_GT != 0
-        surrogate_GT, ratio_GT = self.surrogate(logps_GT, old_logps_GT, advantages_G, completion_mask_GT, importance_GT)
+        surrogate_GT, ratio_GT = self.surrogate(logps_GT, old_logps_GT, advantages, completion_mask_GT, importance_GT)
         counts = (completion_mask_GT, selected_GT, num_sequences, num_tokens)
         policy_loss = self.reduction(-weights_GT * surrogate_GT, *counts)
 
@@ -102,12 +119,15 @@ class ClippedSurrogate:
             ref_logps_GT = torch.where(completion_mask_GT, ref_logps_GT.detach(), 0.0)
             kl = self._penalty(torch.where(completion_mask_GT, logps_GT, 0.0), ref_logps_GT, *counts)
             loss = policy_loss + self.beta * kl
+        for penalty in self.penalties:
+            added_GT = torch.where(completion_mask_GT, penalty(logps_GT, views or {}), 0.0)
+            loss = loss + self.reduction(added_GT, completion_mask_GT, completion_mask_GT, num_sequences, num_tokens)
 
         return LossTerms(
             loss=loss,
             policy_loss=policy_loss.detach(),
             kl=kl.detach(),
-            clip_fraction=self._removed(ratio_GT, advantages_G, completion_mask_GT).sum() / num_tokens,
+            clip_fraction=self._removed(ratio_GT, _of_tokens(advantages), completion_mask_GT).sum() / num_tokens,
             ratio_sum=torch.where(completion_mask_GT, ratio_GT.detach(), 0.0).sum(),
             num_tokens=completion_mask_GT.sum().to(policy_loss.dtype),
         )
@@ -116,7 +136,7 @@ class ClippedSurrogate:
         self,
         logps_GT: Float[Tensor, "G T"],
         old_logps_GT: Float[Tensor, "G T"],
-        advantages_G: Float[Tensor, " G"],
+        advantages: Float[Tensor, "G *T"],
         completion_mask_GT: Bool[Tensor, "G T"],
         importance_GT: Float[Tensor, "G T"] | None = None,
     ) -> tuple[Float[Tensor, "G T"], Float[Tensor, "G T"]]:
@@ -124,21 +144,24 @@ class ClippedSurrogate:
         # Masked before any arithmetic: 0 · inf is NaN, and so would be its gradient.
         logps_GT = torch.where(completion_mask_GT, logps_GT, 0.0)
         old_logps_GT = torch.where(completion_mask_GT, old_logps_GT.detach(), 0.0)
-        advantages_G1 = advantages_G.detach()[:, None]
         ratio_GT = self.ratio(logps_GT, old_logps_GT, completion_mask_GT)
-        surrogate_GT = torch.minimum(ratio_GT * advantages_G1, self._clipped(ratio_GT) * advantages_G1)
+        surrogate_GT = self._of_ratio(ratio_GT, logps_GT, _of_tokens(advantages))
         if importance_GT is not None:
             surrogate_GT = torch.where(completion_mask_GT, importance_GT.detach(), 0.0) * surrogate_GT
         return surrogate_GT, ratio_GT
+
+    def _of_ratio(
+        self, ratio_GT: Float[Tensor, "G T"], logps_GT: Float[Tensor, "G T"], advantages_GT: Float[Tensor, "G _"]
+    ) -> Float[Tensor, "G T"]:
+        return torch.minimum(ratio_GT * advantages_GT, self._clipped(ratio_GT) * advantages_GT)
 
     def _clipped(self, ratio_GT: Float[Tensor, "G T"]) -> Float[Tensor, "G T"]:
         return ratio_GT.clamp(1 - self.clip_low, 1 + self.clip_high)
 
     def _removed(
-        self, ratio_GT: Float[Tensor, "G T"], advantages_G: Float[Tensor, " G"], mask_GT: Bool[Tensor, "G T"]
+        self, ratio_GT: Float[Tensor, "G T"], advantages_GT: Float[Tensor, "G _"], mask_GT: Bool[Tensor, "G T"]
     ) -> Bool[Tensor, "G T"]:
-        advantages_G1 = advantages_G.detach()[:, None]
-        return mask_GT & (self._clipped(ratio_GT) * advantages_G1 < ratio_GT * advantages_G1)
+        return mask_GT & (self._clipped(ratio_GT) * advantages_GT < ratio_GT * advantages_GT)
 
     def _penalty(
         self,
@@ -155,6 +178,11 @@ class ClippedSurrogate:
         else:  # a penalty on every token is a mean over every token, whatever the policy term divides by
             selected_GT = completion_mask_GT
         return self.reduction(k3_GT, completion_mask_GT, selected_GT, num_sequences, num_tokens)
+
+
+def _of_tokens(advantages: Float[Tensor, "G *T"]) -> Float[Tensor, "G _"]:
+    """Advantages as they multiply tokens; those of completions in one column."""
+    return advantages.detach() if advantages.ndim == 2 else advantages.detach()[:, None]
 
 
 def k3(logps: Float[Tensor, "*N"], ref_logps: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:

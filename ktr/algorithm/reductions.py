@@ -3,6 +3,9 @@ r"""From losses of tokens to a loss of the batch, in sums that add over groups, 
 - ``sequence_mean``: (1/N) Σ_i (1/D_i) Σ_t l[i,t], N the sequences of the global batch (Video-R1, Video-KTR).
 - ``token_mean``: (1/M) Σ_i Σ_t l[i,t], M the completion tokens of the global batch (DAPO, TW-GRPO).
 
+- ``constant_length``: (1/(N·C)) Σ_i Σ_t l[i,t], C a constant of the run (Dr. GRPO, arXiv 2503.20783), so that no length
+  makes a token count more or less; at C = |o_i| for all i it is ``sequence_mean``.
+
 D_i is the length of the completion (``denominator="completion"``, the paper of Video-KTR, arXiv 2601.19686) or the
 number of its selected tokens (``"selected"``, its released code). A sequence with no selected token contributes 0.
 
@@ -49,3 +52,23 @@ class TokenReduction:
             return losses_GT.sum() / num_tokens
         counted_GT = selected_GT if self.denominator == "selected" else completion_mask_GT
         return (losses_GT.sum(1) / counted_GT.sum(1).clamp(min=1)).sum() / num_sequences
+
+
+class ConstantLength(TokenReduction):
+    """``constant_length``, with C = ``length``: the longest completion that may be sampled, as in Dr. GRPO's code."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        if length < 1:
+            raise ValueError(f"length={length}: the sum over a completion is divided by it; give 1 at least")
+        self.length = length
+
+    def __call__(
+        self,
+        losses_GT: Float[Tensor, "G T"],
+        completion_mask_GT: Bool[Tensor, "G T"],
+        selected_GT: Bool[Tensor, "G T"],
+        num_sequences: int,
+        num_tokens: int,
+    ) -> Float[Tensor, ""]:
+        return losses_GT.sum() / (num_sequences * self.length)

@@ -17,12 +17,14 @@ class FirstUpdate:
     """What the first update of a batch of rollouts fixes for all of its updates.
 
     ``factual`` are the scores and ``weights`` what they led to. ``old_logps_GT`` are the log-probs under the weights
-    that sampled. With them come the ``mismatch`` with the engine, and its ``importance_GT`` where one is corrected.
+    that sampled, ``advantages`` those of completions, or of tokens. With them come the ``mismatch`` with the engine,
+    and its ``importance_GT`` where one is corrected.
     """
 
     factual: TokenScores
     weights: TokenWeights
     old_logps_GT: Float[Tensor, "G T"]
+    advantages: Float[Tensor, "G *T"]
     mismatch: Mismatch
     importance_GT: Float[Tensor, "G T"] | None
 

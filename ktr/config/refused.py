@@ -156,7 +156,7 @@ def _check_pushes(trainer: Any, rollout: Mapping[str, Any]) -> None:
     if rollout["_target_"].endswith("VLLMServerEngine"):
         raise ConfigError(
             "rollout=vllm_server: each server is pushed to on its own, also when it starts again, and weights that are "
-            "spread over ranks are gathered on all at once; choose rollout=vllm_colocate or transformers, or trainer=gpu"
+            "spread over ranks are gathered on all at once; choose rollout=vllm_colocate, or trainer=gpu"
         )
     if rollout.get("lora") == "adapters":
         raise ConfigError(

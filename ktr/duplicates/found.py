@@ -5,34 +5,34 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ktr.duplicates.matches import Matcher
 from ktr.duplicates.sides import Row, Side
 
-KINDS = ("same_file", "same_frames", "same_name", "same_question")
+KINDS = ("same_file", "same_frames", "same_question")
 ANY = "any of them"
+Match = tuple[int, float]  # the place of an item among all, and its similarity
 
 
 @dataclass(frozen=True)
 class Found:
     """The lines so far, and by benchmark and kind the number of rows and the ids of the items.
 
-    ``faults`` are the kinds of faults of media that are there and cannot be read.
+    ``faults`` counts media that are there and cannot be read, by kind.
     """
 
     train: Side
     benchmarks: Mapping[str, Side]
+    faults: Counter[str]
     lines: list[dict[str, Any]] = field(default_factory=list)
     rows: Counter[tuple[str, str]] = field(default_factory=Counter)
     items: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
-    faults: Counter[str] = field(default_factory=Counter)
 
-    def add(self, row: Row, items: Sequence[Row], matchers: Sequence[Matcher]) -> None:
+    def add(self, row: Row, items: Sequence[Row], matches: Mapping[str, Sequence[Match]]) -> None:
         """One line for each benchmark that has the row, with that item of it which has most in common."""
         met: dict[str, dict[int, dict[str, float]]] = {}
-        for matcher in matchers:
-            for place, value in matcher(row):
+        for kind, found in matches.items():
+            for place, value in found:
                 kinds = met.setdefault(items[place].source, {}).setdefault(place, {})
-                kinds[matcher.kind] = max(value, kinds.get(matcher.kind, 0.0))
+                kinds[kind] = max(value, kinds.get(kind, 0.0))
         for benchmark, by_item in met.items():
             best = max(by_item, key=lambda place: (len(by_item[place]), sum(by_item[place].values()), -place))
             similarity: dict[str, float] = {}
@@ -41,11 +41,10 @@ class Found:
                     similarity[kind] = max(value, similarity.get(kind, 0.0))
                 for kind in (*kinds, ANY):
                     self.items[benchmark, kind].add(items[place].id)
-            for kind in (*similarity, ANY):
-                self.rows[benchmark, kind] += 1
+            self.rows.update((benchmark, kind) for kind in (*similarity, ANY))
             self.lines.append(
-                {"id": row.id, "file": row.source, "index": row.index, "benchmark": benchmark, "item": items[best].id}
-                | {"num_items": len(by_item), "kinds": list(similarity), "similarity": similarity}
+                {"file": row.source, "index": row.index, "id": row.id, "kinds": list(similarity)}
+                | {"benchmark": benchmark, "item": items[best].id, "similarity": similarity}
             )
 
     def table(self) -> str:
@@ -53,9 +52,12 @@ class Found:
         told = [_told("training", self.train), *(_told(name, side) for name, side in self.benchmarks.items())]
         if self.faults:
             told.append(f"media that cannot be read: {_counts(self.faults)}")
-        return "\n".join(
-            [*told, "", *_aligned([("benchmark", "kind", "training rows", "items", "of"), *self._cells()])]
-        )
+        rows = [("benchmark", "kind", "training rows", "items", "of"), *self._cells()]
+        widths = [max(map(len, column)) for column in zip(*rows)]
+        for row in rows:
+            words = [cell.ljust(width) for cell, width in zip(row[:2], widths)]
+            told.append("  ".join([*words, *(cell.rjust(width) for cell, width in zip(row[2:], widths[2:]))]))
+        return "\n".join(told)
 
     def _cells(self) -> Iterator[tuple[str, ...]]:
         for name, side in self.benchmarks.items():
@@ -63,14 +65,6 @@ class Found:
                 if kind == ANY or self.rows[name, kind]:
                     counts = (self.rows[name, kind], len(self.items[name, kind]), len(side.rows))
                     yield (name, kind, *map(str, counts))
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    """Columns of one width: the first two of words, the others of numbers."""
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row[:2], widths)]
-        yield "  ".join([*cells, *(cell.rjust(width) for cell, width in zip(row[2:], widths[2:]))])
 
 
 def _told(name: str, side: Side) -> str:

@@ -8,29 +8,33 @@ coarse: a question has twelve words, and one that is spelled otherwise would lea
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import ceil
 
 from ktr.data.row_media import MARKER
+from ktr.evaluation.rules.asked import labelled
 
 WORD = re.compile(r"\w+")
 SIZE = 5
-Shingles = frozenset[str]
+SIGNATURE_BITS = 1024
 
 
-def normalised(text: str) -> str:
-    """The words of a text in small letters, with one space between them; without markers of media."""
+def normalised(question: str, options: Sequence[str] = ()) -> str:
+    """The words of a question and of its options in small letters, each on a line; without markers of media.
+
+    Options are in the order of the alphabet and without their labels, for files put them in another order.
+    """
+    return "\n".join([_words(question), *sorted(map(_words, labelled(options).values()))])
+
+
+def _words(text: str) -> str:
     return " ".join(WORD.findall(unicodedata.normalize("NFKC", MARKER.sub(" ", text)).casefold()))
 
 
-def shingles(text: str) -> Shingles:
-    """All ``SIZE`` characters in a row of a normalised text; the text itself where it is shorter."""
-    return frozenset(text[place : place + SIZE] for place in range(max(1, len(text) - SIZE + 1)))
-
-
-def similarity(one: Shingles, other: Shingles) -> float:
-    shared = len(one & other)
-    return shared / (len(one) + len(other) - shared)
+def shingles(text: str) -> frozenset[str]:
+    """All ``SIZE`` characters in a row of each line of a normalised text; a line itself where it is shorter."""
+    lines = filter(None, text.split("\n"))
+    return frozenset(line[place : place + SIZE] for line in lines for place in range(max(1, len(line) - SIZE + 1)))
 
 
 class NearTexts:
@@ -38,13 +42,14 @@ class NearTexts:
 
     Exactly, by an inverted index of a few shingles of each. Two texts at least t similar share ⌈t·n⌉ of the n shingles
     of either. So in any order of all shingles the first n - ⌈t·n⌉ + 1 of the one and of the other have one in common;
-    here the rarest come first, so that few texts have it.
+    here the rarest come first, so that few texts have it. Of these most are told apart by signatures, bits of hashes: a
+    bit that one has and the other lacks is a shingle that they do not share.
     """
 
     def __init__(self, texts: Sequence[str], threshold: float) -> None:
         self.threshold = threshold
-        self._known: dict[str, list[tuple[int, float]]] = {}
         self._shingles = [shingles(text) for text in texts]
+        self._signatures = [_signature(each) for each in self._shingles]
         self._counts = Counter(shingle for each in self._shingles for shingle in each)
         self._places: dict[str, list[int]] = defaultdict(list)
         for place, each in enumerate(self._shingles):
@@ -53,18 +58,24 @@ class NearTexts:
 
     def near(self, text: str) -> list[tuple[int, float]]:
         """The places of the texts near to a normalised one, each with its similarity."""
-        if text not in self._known:
-            self._known[text] = list(self._near(shingles(text)))
-        return self._known[text]
-
-    def _near(self, own: Shingles) -> Iterator[tuple[int, float]]:
-        least, most = self.threshold * len(own), len(own) / self.threshold
+        own, found = shingles(text), list[tuple[int, float]]()
+        signature = _signature(own)
         for place in sorted({place for shingle in self._rarest(own) for place in self._places.get(shingle, ())}):
-            if least <= len(self._shingles[place]) <= most:
-                value = similarity(own, self._shingles[place])
-                if value >= self.threshold:
-                    yield place, value
+            other = self._shingles[place]
+            both, most = len(own) + len(other), len(own) - (signature & ~self._signatures[place]).bit_count()
+            if most >= self.threshold * (both - most):
+                shared = len(own & other)
+                if shared >= self.threshold * (both - shared):
+                    found.append((place, shared / (both - shared)))
+        return found
 
-    def _rarest(self, own: Shingles) -> list[str]:
+    def _rarest(self, own: frozenset[str]) -> list[str]:
         in_order = sorted(own, key=lambda shingle: (self._counts[shingle], shingle))
-        return in_order[: len(own) - ceil(self.threshold * len(own) - 1e-9) + 1]
+        return in_order[: len(own) - ceil(self.threshold * len(own) - 1e-9) + 1] if own else []
+
+
+def _signature(own: frozenset[str]) -> int:
+    bits = 0
+    for shingle in own:
+        bits |= 1 << hash(shingle) % SIGNATURE_BITS
+    return bits

@@ -2,10 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from itertools import islice
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -15,23 +13,25 @@ from ktr.data.dataset import read_questions
 from ktr.data.media_file import MediaRoot
 from ktr.data.row_format import RowFormat
 from ktr.data.skips import Skip
-from ktr.errors import MediaError
+from ktr.duplicates.near_texts import normalised
+from ktr.errors import ConfigError, MediaError
 from ktr.evaluation.benchmarks.benchmark import Benchmark
 from ktr.evaluation.benchmarks.media import MediaFinder
-from ktr.types import WHOLE, MediaFile
+from ktr.types import MediaFile
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a file, or an item of a benchmark: of its media those that are there, and the names of all."""
+    """A row of a training file, or an item of a benchmark: its normalised text, and of its media those that are there.
+
+    ``source`` is the file, or the benchmark's name.
+    """
 
     source: str
     index: int
     id: str
-    question: str
-    options: tuple[str, ...]
+    text: str
     media: tuple[MediaFile, ...]
-    names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Side:
 
     @property
     def media(self) -> set[MediaFile]:
-        """The files that are there, each once and as a whole."""
-        return {replace(file, clip=WHOLE) for row in self.rows for file in row.media}
+        """The files that are there, each once."""
+        return {file for row in self.rows for file in row.media}
 
 
 class AnyMedia(MediaRoot):
@@ -59,31 +59,31 @@ class AnyMedia(MediaRoot):
         try:
             return super().file(relative)
         except MediaError as error:
-            self.lost.add(error.path)
-            return error.path
+            self.lost.add(Path(error.path))
+            return Path(error.path)
 
 
 def training_rows(node: DictConfig) -> Side:
-    """All rows of a data set of conf/data, of all parts of a mixture."""
+    """All rows of the files of a data set of conf/data, whatever is taken of them; a mixture's are those of its parts.
+
+    Raises ``ConfigError`` of a data set without a file.
+    """
     side = Side()
-    for annotations, media_root, row_format, limit in _files(node):
+    for annotations, media_root, row_format in _files(node):
         root = AnyMedia(media_root)
-        questions = islice(read_questions(annotations, root, row_format), limit)
-        for index, question in track(questions, f"read {annotations.name}", limit):
+        for index, question in track(read_questions(annotations, root, row_format), f"read {annotations.name}", None):
             if isinstance(question, Skip):
                 side.skipped[question.kind] += 1
                 continue
             media = tuple(file for file in question.media if file.path not in root.lost)
-            names = tuple(file.path.stem for file in question.media)
-            side.rows.append(
-                Row(str(annotations), index, question.id, question.problem, question.options, media, names)
-            )
+            text = normalised(question.problem, question.options)
+            side.rows.append(Row(str(annotations), index, question.id, text, media))
         side.missing.update(root.lost)
     return side
 
 
 def benchmark_rows(name: str, benchmark: Benchmark) -> Side:
-    """The items of a benchmark. Raises ``MissingData`` where it has none."""
+    """The items of a benchmark, their media as whole files. Raises ``MissingData`` where it has none."""
     loaded, finder = benchmark.load(), MediaFinder(str(Path(benchmark.media_root).expanduser()))
     side = Side(skipped=Counter(skip.kind for skip in loaded.skips))
     for index, item in enumerate(loaded.items):
@@ -94,17 +94,18 @@ def benchmark_rows(name: str, benchmark: Benchmark) -> Side:
                 side.missing.add(Path(medium.paths[0]))
             else:
                 media.append(MediaFile(path.resolve(), "image" if medium.kind == "image" else "video"))
-        names = tuple(Path(medium.paths[0]).stem for medium in item.media)
-        side.rows.append(Row(name, index, item.id, item.asked.question, item.asked.options, tuple(media), names))
+        side.rows.append(Row(name, index, item.id, normalised(item.asked.question, item.asked.options), tuple(media)))
     return side
 
 
-def _files(node: DictConfig) -> Iterator[tuple[Path, Path, RowFormat | None, int | None]]:
-    """The annotations, media root, format and limit of each file; a data set that is made is made first."""
+def _files(node: DictConfig) -> Iterator[tuple[Path, Path, RowFormat | None]]:
+    """The annotations, media root and format of each file; a data set that is made is made first."""
     if "parts" in node:
         for part in node.parts.values():
             yield from _files(part)
         return
-    made: Any = node if "annotations" in node else instantiate(node)
-    row_format, limit = (getattr(made, key, None) for key in ("format", "limit"))
-    yield Path(made.annotations), Path(made.media_root), row_format and RowFormat(row_format), limit
+    row_format = node.get("format")
+    found = node if "annotations" in node else instantiate(node)
+    if not hasattr(found, "annotations"):
+        raise ConfigError("data.train is no file of rows, and only such can be compared: give data.validation.rows=…")
+    yield Path(found.annotations), Path(found.media_root), None if row_format is None else RowFormat(row_format)

@@ -65,7 +65,7 @@ def memory(
     head = activations.head(sum(span.targets for span in spans))
     peak = activations.peak(spans)
     phases = {
-        "generation": {"vLLM": engine} if run.sleep else _generation(model, run),
+        "generation": {"vLLM": engine} if run.sleep else _generation(model, parameters, run),
         "tower": {"a block of the tower": activations.tower_forward(patches)},
         "update": {"activations": max(0.0, peak - head), "head chunk": min(head, peak)},
         # AdamW on a GPU makes one tensor more for each that it steps, all at a time.
@@ -93,8 +93,8 @@ def decoded_rows(run: RunSettings) -> int:
     return min(run.num_groups, per_batch) * run.num_completions
 
 
-def _generation(model: Architecture, run: RunSettings) -> dict[str, float]:
-    """The transformers engine: its cache, a layer of a prefill, and the copies that attention makes of a layer."""
+def _generation(model: Architecture, parameters: Sequence[Parameter], run: RunSettings) -> dict[str, float]:
+    """The transformers engine: its cache, a layer of a prefill, copies of a layer, and a spread policy as a whole."""
     if run.engine != "TransformersEngine":
         return {}
     rows, room = decoded_rows(run), run.prompt_tokens + run.max_tokens
@@ -103,7 +103,8 @@ def _generation(model: Architecture, run: RunSettings) -> dict[str, float]:
     prefill = tokens * (3 * model.intermediate * run.compute_bytes + 4 * model.hidden * run.weight_bytes)
     repeated = 2 * rows * room * model.q_width * run.compute_bytes
     logits = 3 * rows * model.vocabulary * 4
-    return {"keys and values": cache, "a layer of the engine": max(prefill, repeated) + logits}
+    gathered = sum(p.count for p in parameters) * run.compute_bytes * (run.shard > 1)
+    return {"keys and values": cache, "a layer of the engine": max(prefill, repeated) + logits, "gathered": gathered}
 
 
 def _lacking(model: Architecture, parameters: Sequence[Parameter], run: RunSettings, engine: float) -> float:

@@ -97,11 +97,11 @@ class Plan:
         if run.colocated and run.gpu_memory_utilization < 0.5:
             yield Remedy("rollout.gpu_memory_utilization=0.5", {"gpu_memory_utilization": 0.5})
         if run.num_gpus > 1 and run.shard < run.num_gpus:
-            yield Remedy(f"shard={run.num_gpus} (a trainer that spreads weights and states)", {"shard": run.num_gpus})
+            yield Remedy("trainer=fsdp2", {"shard": run.num_gpus})
         for gpus in (8, 16, 32):
             if gpus > run.num_gpus and run.questions_per_step % gpus == 0:
                 spread = {"num_gpus": gpus, "shard": gpus}
-                yield Remedy(f"trainer.devices={gpus} shard={gpus} (a trainer that spreads weights and states)", spread)
+                yield Remedy(f"trainer=fsdp2 trainer.devices={gpus}", spread)
         if not {"vision", "merger"} <= set(run.freeze):
             freeze = tuple(dict.fromkeys([*run.freeze, "vision", "merger"]))
             yield Remedy("model.freeze=[vision,merger]", {"freeze": freeze}, changes_results=True)

@@ -231,7 +231,8 @@ class Policy(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        return self.model.device
+        """Where it computes: the parts of a policy that is spread may lie elsewhere."""
+        return self.banned_ids.device
 
     @property
     def dtype(self) -> torch.dtype:

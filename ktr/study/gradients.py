@@ -93,7 +93,8 @@ class PartGradients:
                 parts[name].append(part_GT)
             logps_GT, mask_GT = scores.factual.logps_GT, scores.completion_mask_GT
             drift = mismatch(logps_GT, experience.group.engine_logps_GT.to(logps_GT.device), mask_GT)
-            first = FirstUpdate(scores.factual, weights, logps_GT, drift, None)
+            advantages_G = experience.advantages_G.to(logps_GT.device)
+            first = FirstUpdate(scores.factual, weights, logps_GT, advantages_G, drift, None)
             to_learn.append(ScoredGroup(experience, feature_NF, None, seed, first=first))
         return to_learn, parts
 

@@ -10,6 +10,7 @@ from hydra.utils import instantiate
 from lightning.pytorch import seed_everything
 from omegaconf import DictConfig
 
+from ktr.algorithm.token_baseline import TokenAdvantage
 from ktr.algorithm.weighting import KeyTokens
 from ktr.console.progress_line import ProgressLine
 from ktr.console.quiet import quiet_libraries
@@ -38,7 +39,9 @@ def run_study(config: DictConfig) -> tuple[str, Path]:
             f"num_groups={config.num_groups}: the training data has {len(data.train)} questions, and a question that "
             "comes twice is not independent; lower it"
         )
-    parts = _part_maker(config)
+    parts, advantage = _part_maker(config), instantiate(config.advantage)
+    if isinstance(advantage, TokenAdvantage):
+        raise ConfigError("advantage: a study takes advantages of completions; choose advantage=group or dr_grpo")
     run_dir = Path(config.paths.run_dir)
     start_run(run_dir, config, config.seed)
     data.setup("fit")
@@ -46,9 +49,7 @@ def run_study(config: DictConfig) -> tuple[str, Path]:
     policy: Policy = instantiate(config.model).eval().to(device)
     policy.switch_off_dropout()
     engine = instantiate(config.rollout, policy=policy)
-    scorer, sampling, reward, advantage, loss = (
-        instantiate(config[part]) for part in ("scorer", "sampling", "reward", "advantage", "loss")
-    )
+    scorer, sampling, reward, loss = (instantiate(config[part]) for part in ("scorer", "sampling", "reward", "loss"))
     checked = reward_parts(reward) | {"advantage": advantage, "loss": loss} | weighting_parts(parts.weighting)
     check_parts(checked, data.train.questions[0])
     gradients = PartGradients(

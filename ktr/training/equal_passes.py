@@ -21,7 +21,6 @@ from torch.distributed.fsdp import FSDPModule
 
 from ktr.policy.family import Policy
 from ktr.policy.packed_row import GroupSpan, PackedLayout, PackedRow
-from ktr.ranks import is_spread
 from ktr.training.feature_graph import Features, backward_through_cut
 from ktr.training.sharding import is_gathered
 
@@ -60,6 +59,7 @@ class EqualPasses(OwnPasses):
         self._group = dist.new_group(backend="gloo", timeout=time_limit)
         self._models: list[Policy] = []
         self._waiting_tower: Tensor | None = None  # features of a picture that nothing is learned from
+        self._head_is_here = False  # gathered for the row that was scored last
         self._plain: dict[Kind, Callable[..., Any]] = {}
         self._add(policy, Kind.TOWER, Kind.ROW)
         plain_head = policy.head
@@ -74,6 +74,7 @@ class EqualPasses(OwnPasses):
 
     def meet(self) -> None:
         self._take_turn(Kind.MEETING)
+        self._head_is_here = False
         for model in self._models:
             cast(FSDPModule, model).reshard()
 
@@ -99,11 +100,13 @@ class EqualPasses(OwnPasses):
         if torch.is_grad_enabled():
             kind = Kind.LEARNED_TOWER if kind is Kind.TOWER else Kind.LEARNED_ROW
         self._take_turn(kind)
-        return self._run(model, plain, *args, **kwargs)
+        outputs = self._run(model, plain, *args, **kwargs)
+        self._head_is_here = kind in (Kind.ROW, Kind.LEARNED_ROW)
+        return outputs
 
     def _head(self, plain: Callable[..., Any], hidden_ND: Tensor) -> Tensor:
-        """The head is here from a pass to the next one, which is when distributions are compared."""
-        if not is_spread(self._policy.model.lm_head.weight):
+        """A part of the pass before, where that scored a row whose distributions are compared; else one of its own."""
+        if self._head_is_here or is_gathered(self._policy):
             return plain(hidden_ND)
         self._take_turn(Kind.LEARNED_HEAD if torch.is_grad_enabled() else Kind.HEAD)
         return self._run(self._policy, plain, hidden_ND)
@@ -121,6 +124,7 @@ class EqualPasses(OwnPasses):
 
     def _run(self, model: Policy, plain: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         cast(FSDPModule, model).reshard()  # what is left from the pass before is not the same on all ranks
+        self._head_is_here = False
         return model(partial(plain, *args, **kwargs))
 
     def _take_turn(self, kind: Kind) -> None:

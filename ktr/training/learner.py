@@ -14,9 +14,10 @@ from torch import Tensor
 from ktr.algorithm.importance import ImportanceCorrection, mismatch
 from ktr.algorithm.loss import ClippedSurrogate, LossTerms
 from ktr.algorithm.scored_group import FirstUpdate, ScoredGroup
+from ktr.algorithm.token_baseline import TokenAdvantage
 from ktr.algorithm.weighting import TokenWeighting
 from ktr.attribution.group_scores import GroupScores
-from ktr.attribution.views import Factual
+from ktr.attribution.views import Factual, View
 from ktr.policy.family import Policy
 from ktr.ranks import gather_over_ranks, sum_over_ranks
 from ktr.scoring.reference import Reference
@@ -32,6 +33,7 @@ class Learner:
 
     No pass whose result cannot matter: without a KL term a group of equal rewards is left out, and no view is scored of
     a group whose weights multiply zero. ``correction`` is the engine's; ``passes`` are shared with other ranks, or not.
+    ``token_advantage`` makes advantages of tokens, in place of those of completions.
     """
 
     policy: Policy
@@ -40,6 +42,7 @@ class Learner:
     loss: ClippedSurrogate
     reference: Reference | None
     correction: ImportanceCorrection | None
+    token_advantage: TokenAdvantage | None = None
     passes: OwnPasses = field(default_factory=OwnPasses)
 
     def __post_init__(self) -> None:
@@ -48,7 +51,7 @@ class Learner:
 
     def is_learned(self, experience: Experience) -> bool:
         """Whether a group can have a gradient."""
-        return experience.has_signal or self.loss.needs_reference
+        return experience.has_signal or self.loss.learns_without_advantage
 
     @torch.no_grad()
     def sampled_logps(
@@ -81,10 +84,7 @@ class Learner:
         to_learn = [ScoredGroup(*of_group) for of_group in parts if self.is_learned(of_group[0])]
         groups = [scored.group for scored in to_learn]
         detached = [scored.features_NF.detach() for scored in to_learn]
-        required = [
-            self.weighting.required_views(scored.group.prompt.media) if self._needs_weights(scored) else ()
-            for scored in to_learn
-        ]
+        required = [self._required_views(scored) for scored in to_learn]
         views = self.scorer.score_views(self.policy, groups, detached, required, [scored.seed for scored in to_learn])
         ref_logps: Sequence[Tensor | None] = [None] * len(groups)
         if self.loss.needs_reference and self.reference is not None:
@@ -156,11 +156,12 @@ class Learner:
             scores.logps_GT,
             first.old_logps_GT,
             scored.ref_logps_GT,
-            scored.experience.advantages_G.to(mask_GT.device),
+            first.advantages,
             mask_GT,
             first.weights.weights_GT,
             *counts,
             importance_GT=first.importance_GT,
+            views=scored.views,
         )
 
     def _first_update(self, scored: ScoredGroup, scores: TokenScores, mask_GT: Bool[Tensor, "G T"]) -> FirstUpdate:
@@ -171,7 +172,16 @@ class Learner:
             weights = scored.weighting(GroupScores.of(scored.group, scores, scored.views, eos, scored.seed))
         old_GT, engine_GT = scored.old_logps(scores), scored.group.engine_logps_GT.to(mask_GT.device)
         importance_GT = None if self.correction is None else self.correction(old_GT, engine_GT, mask_GT)
-        return FirstUpdate(scores.detach(), weights, old_GT, mismatch(old_GT, engine_GT, mask_GT), importance_GT)
+        advantages = scored.experience.advantages_G.to(mask_GT.device)
+        if self.token_advantage is not None:
+            advantages = self.token_advantage.of_tokens(scored.experience.rewards_G, scores, mask_GT)
+        apart = mismatch(old_GT, engine_GT, mask_GT)
+        return FirstUpdate(scores.detach(), weights, old_GT, advantages, apart, importance_GT)
+
+    def _required_views(self, scored: ScoredGroup) -> tuple[View, ...]:
+        media = scored.group.prompt.media
+        of_weights = self.weighting.required_views(media) if self._needs_weights(scored) else ()
+        return tuple(dict.fromkeys([*of_weights, *self.loss.required_views(media)]))
 
     def _gather(self, items: list[Tensor]) -> list[Tensor]:
         self.passes.meet()

@@ -19,6 +19,7 @@ from torch import Tensor
 from ktr.algorithm.advantage import Advantage
 from ktr.algorithm.loss import ClippedSurrogate
 from ktr.algorithm.scored_group import ScoredGroup
+from ktr.algorithm.token_baseline import TokenAdvantage
 from ktr.algorithm.weighting import TokenWeighting
 from ktr.data.loaders import TrainLoader
 from ktr.errors import ConfigError
@@ -88,7 +89,13 @@ class VideoRLModule(PolicyModule):
         # What the present step learns from, and its global counts: for callbacks that look before the optimizer acts.
         self.learning: tuple[list[ScoredGroup], tuple[int, int]] = ([], (0, 0))
         self.source = RolloutSource(policy, engine, sampling, reward.contrast, updates_per_rollout, seed)
-        self.learner = Learner(policy, scorer, weighting, loss, reference, engine.correction)
+        of_tokens = advantage if isinstance(advantage, TokenAdvantage) else None
+        if of_tokens is not None and truncated == "mask":
+            raise ConfigError(
+                "algorithm.truncated=mask leaves completions out, and an advantage of tokens compares with all of "
+                "them; choose truncated=keep, or another advantage"
+            )
+        self.learner = Learner(policy, scorer, weighting, loss, reference, engine.correction, of_tokens)
 
     def configure_model(self) -> None:
         super().configure_model()

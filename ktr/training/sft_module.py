@@ -75,8 +75,8 @@ class SFTModule(PolicyModule):
 
     def training_step(self, batch: list[PromptInputs], batch_idx: int) -> dict[str, Any]:
         groups = [self.demonstrations.group(prompt, self.policy.tokenizer) for prompt in batch]
+        self.policy.zero_grad()  # before the first pass: what a pass gathers has gradients of its own
         features = self.policy.encode_video(batch)
-        self.policy.zero_grad()
         leaves = cut_graph(features)  # packed rows share the tower's graph
 
         metrics = {f"loss/{name}": self._learn_auxiliary(loss, batch, leaves) for name, loss in self.auxiliary.items()}

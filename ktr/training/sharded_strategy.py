@@ -43,6 +43,11 @@ class ShardedStrategy(ModelParallelStrategy):
         layer_dtype = torch.bfloat16 if self.precision_plugin.precision == "bf16-mixed" else None
         shard(policy, self.device_mesh["data_parallel"], layer_dtype, self.cpu_offload)
 
+    def model_to_device(self) -> None:
+        """A policy is placed as it is spread; one that is offloaded stays where it was put."""
+        if not self.cpu_offload:
+            super().model_to_device()
+
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any = None) -> None:
         """Write ``checkpoint`` to a file, and beside it, in a thread, the weights and moments that each rank holds.
 

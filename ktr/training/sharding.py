@@ -29,7 +29,8 @@ def shard(policy: Policy, mesh: DeviceMesh, layer_dtype: torch.dtype | None = No
     """
     tower = policy.model.model.visual
     layers = MixedPrecisionPolicy(layer_dtype, policy.dtype if layer_dtype else None, cast_forward_inputs=False)
-    options: dict[str, Any] = {"mesh": mesh, "offload_policy": CPUOffloadPolicy() if cpu_offload else OffloadPolicy()}
+    offload = CPUOffloadPolicy() if cpu_offload and mesh.device_type != "cpu" else OffloadPolicy()
+    options: dict[str, Any] = {"mesh": mesh, "offload_policy": offload}
     for layer in [*tower.blocks, *policy.decoder_layers]:
         fully_shard(layer, mp_policy=layers, reshard_after_forward=True, **options)
     fully_shard(tower, reshard_after_forward=True, **options)

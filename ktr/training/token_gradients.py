@@ -43,8 +43,8 @@ def token_surrogate(
 ) -> Float[Tensor, "G T"]:
     """The surrogate of each token in the batch's first update, before any weight."""
     first, device = first_update(scored), logps_GT.device
-    mask_GT, advantages_G = scored.group.completion_mask_GT.to(device), scored.experience.advantages_G.to(device)
-    return loss.surrogate(logps_GT, first.old_logps_GT, advantages_G, mask_GT, first.importance_GT)[0]
+    mask_GT = scored.group.completion_mask_GT.to(device)
+    return loss.surrogate(logps_GT, first.old_logps_GT, first.advantages, mask_GT, first.importance_GT)[0]
 
 
 def first_update(scored: ScoredGroup) -> FirstUpdate:

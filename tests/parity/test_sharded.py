@@ -45,24 +45,24 @@ SETTINGS = [
         media=((VIDEO,), (VIDEO,), (IMAGE,), (IMAGE,)),
     ),
     Setting("tw_grpo", GroupDivergence(PositionDivergence(detach=False)), **ONE_ROW),
-    Setting("reference", beta=0.1, num_steps=3, **ONE_ROW),
-    Setting("lora", KeyTokens(SIGNALS, TopRatio()), beta=0.1, policy={"lora": LORA}, num_steps=3),
-    Setting("frozen_tower", policy={"freeze": ["vision", "merger"], "gradient_checkpointing": True}, num_steps=3),
-    Setting("frozen_language", policy={"freeze": ["language", "embeddings", "head"]}, num_steps=3),
+    Setting("reference", beta=0.1, num_steps=2, **ONE_ROW),
+    Setting("lora", KeyTokens(SIGNALS, TopRatio()), beta=0.1, policy={"lora": LORA}, num_steps=2),
+    Setting("frozen_tower", policy={"freeze": ["vision", "merger"], "gradient_checkpointing": True}, num_steps=2),
+    Setting("frozen_language", policy={"freeze": ["language", "embeddings", "head"]}, num_steps=2),
     Setting("several_updates", KeyTokens(SIGNALS, TopRatio()), parts={"updates_per_rollout": 2}, num_steps=4),
     Setting("batch_entropy", BatchEntropy(), num_steps=2, **ONE_ROW),
     Setting(
         "image_beside_video",
         KeyTokens(NEW_PIXELS, TopRatio()),
         media=((IMAGE,), (IMAGE, IMAGE), (VIDEO,), (VIDEO, CLIP)),
-        num_steps=3,
+        num_steps=2,
         **ONE_ROW,
     ),
     Setting(
         "a_rank_without_signal",
         KeyTokens(NEW_PIXELS, TopRatio()),
         {"accuracy": EvenShare(unpaid=[2, 3, 4, 8, 9, 10, 11])},
-        num_steps=3,
+        num_steps=2,
         **ONE_ROW,
     ),
 ]
@@ -91,7 +91,7 @@ def supervised(policy: Policy) -> SFTModule:
     )
 
 
-SETTINGS += [Setting("sft", make=supervised, num_steps=3), *map(random_mix, range(4))]
+SETTINGS += [Setting("sft", make=supervised, num_steps=2), *map(random_mix, range(4))]
 
 
 def learn(policy_folder: Path, folder: Path, names: Sequence[str]) -> None:

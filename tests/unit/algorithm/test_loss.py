@@ -34,7 +34,7 @@ class Batch:
         logps = self.logps if logps is None else logps
         arguments = dict(
             logps_GT=logps, old_logps_GT=self.old, ref_logps_GT=self.ref if loss.needs_reference else None,
-            advantages_G=self.advantages, completion_mask_GT=self.mask, token_weights_GT=self.weights,
+            advantages=self.advantages, completion_mask_GT=self.mask, token_weights_GT=self.weights,
             num_sequences=len(self.mask), num_tokens=int(self.mask.sum()),
         )  # fmt: skip
         return loss(**{**arguments, **changed})
@@ -98,7 +98,7 @@ def test_the_opposite_advantage_gives_the_opposite_gradient():
     for sign in (1, -1):
         b = Batch()
         logps = b.logps.clone().requires_grad_()
-        b.loss(ClippedSurrogate(), logps, old_logps_GT=logps.detach(), advantages_G=sign * b.advantages).loss.backward()
+        b.loss(ClippedSurrogate(), logps, old_logps_GT=logps.detach(), advantages=sign * b.advantages).loss.backward()
         gradients.append(logps.grad)
     assert gradients[0].any() and torch.equal(gradients[0], -gradients[1])
 

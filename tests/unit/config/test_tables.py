@@ -24,7 +24,8 @@ IS_ITS_NAME = {
     "main": lambda row: row.data.train.world.num_frames == int(row.table.row.rpartition("_")[2]),
 }
 NAMES = {"main", "rl_methods", "signals", "frames", "ratio", "weighting", "distance", "perturbation", "controls"} | {
-    "gradients"
+    "gradients",
+    "methods_after",
 }
 
 

@@ -121,5 +121,5 @@ def make_run(tmp_path):
 def scored_group(experience: Experience, scores: TokenScores, weights: TokenWeights) -> ScoredGroup:
     """A group after its first update."""
     apart = mismatch(scores.logps_GT, scores.logps_GT, experience.group.completion_mask_GT)
-    first = FirstUpdate(scores, weights, scores.logps_GT, apart, None)
+    first = FirstUpdate(scores, weights, scores.logps_GT, experience.advantages_G, apart, None)
     return ScoredGroup(experience, torch.empty(0, 4), None, 0, first=first)

@@ -49,6 +49,7 @@ def test_a_policy_whose_rewards_are_all_equal_is_refused_in_one_sentence(tmp_pat
     [
         ("num_groups=7", "num_groups=7: an interval needs 8 batches of 1 groups"),
         ("num_groups=9", "the training data has 8 questions"),
+        ("advantage=token_baseline", "a study takes advantages of completions"),
         ("kinds=[tags]", "oracles: answer is none of kinds"),
         ("weighting=group_divergence attribution=none", "take weighting=key_tokens"),
     ],

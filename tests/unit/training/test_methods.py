@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from lightning.pytorch import Callback
 
 from ktr.algorithm.entropy_minority import BatchEntropy
 from ktr.algorithm.group_divergence import GroupDivergence
+from ktr.algorithm.token_baseline import OptimalTokenBaseline
 from ktr.algorithm.weighting import TokenWeighting, Uniform
+from ktr.config.command_line import compose
 from ktr.errors import ConfigError
 from ktr.rewards.accuracy import Accuracy
 from ktr.rewards.composite import CompositeReward
@@ -21,7 +24,7 @@ from ktr.rollout.group_sampler import GroupSampler
 from ktr.rollout.transformers.engine import TransformersEngine
 from ktr.scoring.group_divergence import PositionDivergence
 from ktr.types import RolloutGroup
-from tests.tiny_policy import IMAGE, random_prompt
+from tests.tiny_policy import IMAGE, VIDEO, random_prompt
 from tests.unit.training.conftest import MakeModule, fit, key_tokens
 from tests.unit.training.overlapped_run import NeighbourEngine, Record
 from tests.unit.training.overlapped_run import fit as fit_ahead
@@ -200,3 +203,27 @@ def test_a_reward_that_counts_selected_tokens_is_refused_with_an_overlap(make_mo
     with pytest.raises(ConfigError, match=r"count=selected.*overlap=0"):
         ahead(make_module, policy_folder, even(length=released_length()))
     ahead(make_module, policy_folder, even(length=released_length("completion")))
+
+
+METHODS_AFTER = ["dr_grpo", "dapo", "gspo", "cispo", "papo", "vppo", "otb"]
+
+
+@pytest.mark.parametrize("algorithm", METHODS_AFTER)
+def test_a_method_after_grpo_learns_from_its_composition(algorithm: str, make_module: MakeModule):
+    config: Any = compose("train", [f"algorithm={algorithm}"])
+    names = ("loss", "advantage", "weighting")
+    built = {name: instantiate(config[name], _convert_="all") for name in names}
+    module = make_module(**built, updates_per_rollout=2)
+    before = [weight.clone() for _, weight in module.policy.named_weights()]
+    outputs = Outputs()
+    fit(module, callbacks=[outputs])
+    assert not equal(before, [weight for _, weight in module.policy.named_weights()])
+    assert all(math.isfinite(output["loss"]) for output in outputs.outputs)
+    assert {view.name for view in module.learner.loss.required_views([VIDEO])} == (
+        {"masked"} if algorithm == "papo" else set()
+    )
+
+
+def test_an_advantage_of_tokens_needs_all_completions(make_module: MakeModule):
+    with pytest.raises(ConfigError, match=r"algorithm\.truncated=mask leaves completions out"):
+        make_module(advantage=OptimalTokenBaseline(), truncated="mask")

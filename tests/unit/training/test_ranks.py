@@ -36,7 +36,7 @@ def sampled(versions: list[int]) -> RolloutGroup:
 def scored(old_GT: torch.Tensor, engine_GT: torch.Tensor, mask_GT: torch.Tensor) -> ScoredGroup:
     scores, weights = TokenScores(old_GT), TokenWeights(mask_GT.float())
     apart = mismatch(old_GT, engine_GT, mask_GT)
-    first = FirstUpdate(scores, weights, old_GT, apart, 0.5 * mask_GT.float())
+    first = FirstUpdate(scores, weights, old_GT, torch.zeros(len(old_GT)), apart, 0.5 * mask_GT.float())
     return ScoredGroup(MagicMock(Experience), torch.empty(0, 4), None, 0, first=first)
 
 
