@@ -1,5 +1,5 @@
 """The root schemas: what conf/train.yaml, conf/evaluate.yaml, conf/rescore.yaml, conf/attribute.yaml,
-attribute_own.yaml and conf/duplicates.yaml may hold.
+attribute_own.yaml, conf/study.yaml and conf/duplicates.yaml may hold.
 
 ``_target_`` leaves have no schema of their own: the constructor's signature is the schema (``ktr.config.keys``).
 """
@@ -167,6 +167,29 @@ class Attribute(Program):
 
 
 @dataclass
+class Study(Program):
+    """conf/study.yaml.
+
+    ``label`` knows the kind of each token, one of ``kinds``; ``oracles`` are unions of kinds by name. ``ratios`` are
+    those of the selection for which the union of the signals is measured as well.
+    """
+
+    reward: Any = MISSING
+    advantage: Any = MISSING
+    selection: Any = MISSING
+    attribution: Any = MISSING
+    weighting: Any = MISSING
+    loss: Any = MISSING
+    num_groups: int = MISSING
+    ratios: list[float] = MISSING
+    eps: float = MISSING
+    max_gib: float = MISSING
+    label: Any = None
+    kinds: list[str] = MISSING
+    oracles: dict[str, list[str]] = MISSING
+
+
+@dataclass
 class Duplicates:
     """conf/duplicates.yaml: the training data, the benchmarks (as in ``Validation``), and how they are compared."""
 
@@ -184,7 +207,8 @@ class Duplicates:
 def register_schemas() -> None:
     """Make the schemas known to Hydra by the names that conf/*.yaml start with."""
     programs = {
-        "train": Train, "evaluate": Evaluate, "attribute": Attribute, "rescore": Rescore, "duplicates": Duplicates,
+        "train": Train, "evaluate": Evaluate, "attribute": Attribute, "rescore": Rescore, "study": Study,
+        "duplicates": Duplicates,
     }  # fmt: skip
     for name, schema in programs.items():
         ConfigStore.instance().store(name=f"{name}_schema", node=schema)

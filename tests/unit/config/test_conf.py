@@ -83,7 +83,7 @@ def test_a_weighting_that_measures_entropy_itself_takes_the_place_of_that_signal
     compose("train", ["weighting=group_divergence", "attribution=e", "attribution.signals.entropy=null"])
 
 
-@pytest.mark.parametrize("program", ["train", "evaluate", "attribute"])
+@pytest.mark.parametrize("program", ["train", "evaluate", "attribute", "study"])
 def test_every_program_composes(program: str):
     config = compose(program)
     assert f"-{config.video.num_frames}f-" in config.name and config.paths.run_dir.endswith(config.name)

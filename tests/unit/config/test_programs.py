@@ -80,7 +80,7 @@ def test_a_table_prints_the_config_of_each_row(tmp_path: Path):
     assert [config["row"] for config in yaml.safe_load_all(part.stdout)] == ["grpo", "t_grpo"]
 
 
-@pytest.mark.parametrize("program", ["evaluate", "attribute"])
+@pytest.mark.parametrize("program", ["evaluate", "attribute", "study"])
 def test_the_config_of_the_other_programs_prints(program: str, tmp_path: Path):
     done = ktr(program, "--cfg", "job", "--resolve", folder=tmp_path)
     assert yaml.safe_load(done.stdout)["paths"]["run_dir"] == f"runs/{program}-16f-s0", done.stderr

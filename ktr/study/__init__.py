@@ -1,0 +1,1 @@
+"""``python -m ktr.study``: which tokens carry the expected gradient of a fixed policy, and which its noise."""
