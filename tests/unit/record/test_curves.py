@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator as TensorAccumulator
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.custom_scalar.metadata import CONFIG_SUMMARY_TAG
+from tensorboard.summary.writer import event_file_writer
 from wandb.proto.wandb_internal_pb2 import Record
 
 from ktr.errors import ConfigError
@@ -40,6 +41,12 @@ def writes_are_waited_for(monkeypatch: pytest.MonkeyPatch):
             os.sched_yield()
 
     monkeypatch.setattr(WandbCurves, "finish", finish_and_wait)
+
+
+@pytest.fixture(autouse=True)
+def parts_are_told_apart_by_their_names(monkeypatch: pytest.MonkeyPatch):
+    """Parts of one second and process are read in the order of a count, as text: it has one digit here."""
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
 
 
 def log_steps(run_dir: Path, steps: range, resume: bool, loss: float = 1.0, failed: bool = False) -> None:
