@@ -25,6 +25,17 @@ def pytest_configure(config: pytest.Config) -> None:
         import tests.loaded  # noqa: F401
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put a test's group into its id, by which xdist sends it: xdist 3.8 does so where pytest 9.1 no longer looks."""
+    if not config.getoption("loadgroup", False):
+        return
+    for item in items:
+        group = item.get_closest_marker("xdist_group")
+        if group is not None and not item.nodeid.endswith(f"@{group.args[0]}"):
+            item._id = type(item._id).parse(f"{item.nodeid}@{group.args[0]}")  # pyright: ignore
+
+
 def pytest_collection_finish() -> None:
     """Let the garbage collector pass over all that is loaded, which no test can make garbage of."""
     gc.collect()

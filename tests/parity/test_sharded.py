@@ -102,7 +102,7 @@ def learn(policy_folder: Path, folder: Path, names: Sequence[str]) -> None:
         torch.save((outcome.metrics, outcome.weights), folder / f"{setting.name}.pt")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
     policy_folder, folder = save_random_policy(tmp_path_factory.mktemp("policy")), tmp_path_factory.mktemp("sharded")
     on_ranks(learn, policy_folder, folder, [s.name for s in SETTINGS])

@@ -12,6 +12,8 @@ from ktr.policy.shards import SHARDS, read_shards, read_whole, write_shards
 from tests.spawned import on_ranks
 from tests.tiny_policy import fresh_policy
 
+pytestmark = pytest.mark.xdist_group("shards")  # two processes are started once
+
 TENSORS = {
     "uneven": torch.arange(15.0).view(5, 3),
     "of_one_rank": torch.tensor([[7.0, 8.0]]),
@@ -35,7 +37,7 @@ def write(folder: Path) -> None:
     writing.result()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("step-000002")
     on_ranks(write, folder)
