@@ -66,7 +66,7 @@ class ClippedSurrogate:
         self.kl_scope = kl_scope
         self.reduction = reduction or TokenReduction()
         self.ratio = ratio or TokenRatio()
-        self.penalties = [penalty for penalty in (penalties or {}).values() if penalty is not None]
+        self.penalties = {name: penalty for name, penalty in (penalties or {}).items() if penalty is not None}
 
     @property
     def needs_reference(self) -> bool:
@@ -79,7 +79,9 @@ class ClippedSurrogate:
 
     def required_views(self, media: Sequence[Medium]) -> tuple[View, ...]:
         """The counterfactual views that the penalties compare with."""
-        return tuple(dict.fromkeys(view for penalty in self.penalties for view in penalty.required_views(media)))
+        return tuple(
+            dict.fromkeys(view for penalty in self.penalties.values() for view in penalty.required_views(media))
+        )
 
     @property
     def weighs_without_advantage(self) -> bool:
@@ -119,8 +121,9 @@ class ClippedSurrogate:
             ref_logps_GT = torch.where(completion_mask_GT, ref_logps_GT.detach(), 0.0)
             kl = self._penalty(torch.where(completion_mask_GT, logps_GT, 0.0), ref_logps_GT, *counts)
             loss = policy_loss + self.beta * kl
-        for penalty in self.penalties:
-            added_GT = torch.where(completion_mask_GT, penalty(logps_GT, views or {}), 0.0)
+        for penalty in self.penalties.values():
+            of_tokens_GT = penalty(torch.where(completion_mask_GT, logps_GT, 0.0), views or {})
+            added_GT = torch.where(completion_mask_GT, of_tokens_GT, 0.0)
             loss = loss + self.reduction(added_GT, completion_mask_GT, completion_mask_GT, num_sequences, num_tokens)
 
         return LossTerms(

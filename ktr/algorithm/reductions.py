@@ -51,7 +51,10 @@ class TokenReduction:
         if self.reduction == "token_mean":
             return losses_GT.sum() / num_tokens
         counted_GT = selected_GT if self.denominator == "selected" else completion_mask_GT
-        return (losses_GT.sum(1) / counted_GT.sum(1).clamp(min=1)).sum() / num_sequences
+        return self._of_sequences(losses_GT.sum(1), counted_GT).sum() / num_sequences
+
+    def _of_sequences(self, sums_G: Float[Tensor, " G"], counted_GT: Bool[Tensor, "G T"]) -> Float[Tensor, " G"]:
+        return sums_G / counted_GT.sum(1).clamp(min=1)
 
 
 class ConstantLength(TokenReduction):
@@ -63,12 +66,5 @@ class ConstantLength(TokenReduction):
             raise ValueError(f"length={length}: the sum over a completion is divided by it; give 1 at least")
         self.length = length
 
-    def __call__(
-        self,
-        losses_GT: Float[Tensor, "G T"],
-        completion_mask_GT: Bool[Tensor, "G T"],
-        selected_GT: Bool[Tensor, "G T"],
-        num_sequences: int,
-        num_tokens: int,
-    ) -> Float[Tensor, ""]:
-        return losses_GT.sum() / (num_sequences * self.length)
+    def _of_sequences(self, sums_G: Float[Tensor, " G"], counted_GT: Bool[Tensor, "G T"]) -> Float[Tensor, " G"]:
+        return sums_G / self.length

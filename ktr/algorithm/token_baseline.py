@@ -41,12 +41,11 @@ class OptimalTokenBaseline(CentredAdvantage):
         """0 off the mask, and everywhere for equal rewards. ``scores`` are the factual ones, with distributions."""
         if scores.distributions is None:
             raise ValueError("the factual view was scored without distributions, which the baseline is made of")
-        rewards_G = rewards_G.to(scores.logps_GT)
-        if (rewards_G == rewards_G[0]).all():
+        if (rewards_G == rewards_G[0]).all():  # they are on the host
             return torch.zeros_like(scores.logps_GT)
         squares_GT = torch.zeros_like(scores.logps_GT).masked_scatter(mask_GT, sums_of_squares(scores.distributions))
         norms_GT = (1 - 2 * scores.logps_GT.exp() + squares_GT).clamp(min=0)
-        return token_advantages(rewards_G, norms_GT, mask_GT)
+        return token_advantages(rewards_G.to(norms_GT), norms_GT, mask_GT)
 
 
 def token_advantages(

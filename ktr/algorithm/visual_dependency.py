@@ -49,7 +49,6 @@ class VisualDependency(KeyTokens):
 def completion_weights(dependency_G: Float[Tensor, " G"], least: float) -> Float[Tensor, " G"]:
     """α of each completion: ``least`` for the one that depends least, 1 on the mean."""
     low, high = dependency_G.min(), dependency_G.max()
-    if high - low < SAME:
-        return torch.ones_like(dependency_G)
-    scaled_G = (dependency_G - low) / (high - low)
-    return least + (1 - least) * scaled_G / scaled_G.mean()
+    scaled_G = (dependency_G - low) / (high - low).clamp(min=SAME)
+    weights_G = least + (1 - least) * scaled_G / scaled_G.mean().clamp(min=SAME)
+    return torch.where(high - low < SAME, 1.0, weights_G)  # no branch: that would wait for the device

@@ -6,10 +6,16 @@ import os
 def is_rank_0() -> bool:
     """Whether this process is the first of its run, on whatever node and however it was launched.
 
-    torchrun gives RANK, SLURM SLURM_PROCID; a process that was started by hand on a further node has NODE_RANK, and one
-    that the first of its node launched has LOCAL_RANK.
+    torchrun says it in RANK, whatever SLURM counts its processes. Else a further task of SLURM's, a process that was
+    started by hand on a further node, and one that the first of a node launched each have a number of their own.
     """
-    for name in ("RANK", "SLURM_PROCID"):
-        if name in os.environ:
-            return os.environ[name] == "0"
-    return all(os.environ.get(name, "0") == "0" for name in ("NODE_RANK", "GROUP_RANK", "LOCAL_RANK"))
+    if "RANK" in os.environ:
+        return os.environ["RANK"] == "0"
+    numbers = ("SLURM_PROCID", "NODE_RANK", "GROUP_RANK", "LOCAL_RANK")
+    return all(os.environ.get(name, "0") == "0" for name in numbers)
+
+
+def starts_apart_from_others() -> bool:
+    """Whether other ranks of the run start by themselves, and not from this process, which could tell them anything."""
+    several = any(int(os.environ.get(name) or 1) > 1 for name in ("WORLD_SIZE", "SLURM_NTASKS"))
+    return several or "NODE_RANK" in os.environ

@@ -30,7 +30,7 @@ MAY_CHANGE = (
     # where things are
     "paths.*", "trainer.default_root_dir", "data.skips.path", "failure_dir", "data.*.how_to_get", "rollout.log_dir",
     # on which hardware: ranks, memory, servers. They change the order of sums at most, and the data are shared out anew
-    "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.strategy.*", "data.num_decoders",
+    "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.strategy.*",
     "data.validation_batch_size", "scorer.chunk_size", "scorer.max_tokens_per_pass", "model.gradient_checkpointing",
     "rollout.max_rows", "rollout.gpu_memory_utilization", "rollout.kv_cache_gib", "rollout.sleep",
     "rollout.num_servers", "rollout.addresses", "rollout.host", "rollout.api_key_env", "rollout.devices",

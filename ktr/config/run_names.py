@@ -18,6 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from platformdirs import user_cache_path
 
+from ktr.config.launched import starts_apart_from_others
 from ktr.errors import ConfigError
 
 IN_THE_NAME = {"algorithm", "attribution", "seed", "video.num_frames", "experiment"}
@@ -100,6 +101,11 @@ def run_folder(runs: str, name: str, resume: bool, *, _root_: DictConfig) -> str
     """
     if "LOCAL_RANK" in os.environ and FOLDER_OF_RANK_0 in os.environ:
         return os.environ[FOLDER_OF_RANK_0]
+    if not resume and starts_apart_from_others():
+        raise ConfigError(
+            "resume=false: ranks that are launched apart from each other cannot agree on the first folder that is "
+            "free; give a name=… of its own, and resume=true"
+        )
     hydra = _hydra(_root_)
     if "hydra" not in _root_ and not OmegaConf.is_missing(hydra.runtime, "output_dir"):  # the job runs: Hydra chose
         return os.path.relpath(hydra.runtime.output_dir, runs)

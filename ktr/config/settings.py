@@ -11,7 +11,8 @@ from typing import Any
 
 # Top-level keys that cannot change a result: names, places, observers. `table` is about the row, not about the run.
 NOT_SETTINGS = frozenset({"name", "resume", "paths", "logger", "callbacks", "labels", "table", "hydra"})
-_NO_SETTING = "encoder.cache."  # frames that are kept are those that are decoded
+# How frames are read ahead, and which of them are kept: they are the same frames. (prefetch: of configs before 0.2)
+_NO_SETTING = ("encoder.cache.", "data.num_decoders", "data.prefetch")
 _SECRET_KEY = pattern(r"(?i)(^|_)(key|password|passwd|secret|credentials?|(^|auth|access|api|hf|bearer)_?token)$")
 _SECRET_OF_A_URL = pattern(r"(?<=://)[^/@\s]+(?=@)")
 _PACKAGE = Path(__file__).parent.parent

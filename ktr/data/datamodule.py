@@ -138,7 +138,7 @@ class QuestionDataModule(LightningDataModule):
         if self.trainer is None or self.trainer.world_size == 1:
             return None
         # A group of its own: the exchange runs in the prefetching thread, beside the collectives of the step.
-        limit = getattr(self.trainer.strategy, "_timeout", None)
+        limit = getattr(self.trainer.strategy, "time_limit", None)  # that of ktr's strategies
         group = torch.distributed.new_group(backend="gloo", timeout=limit)
 
         def gather(failed: list[int]) -> list[list[int]]:

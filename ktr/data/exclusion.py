@@ -9,7 +9,9 @@ from ktr.errors import ConfigError, Duplicate, MissingData
 
 
 class Exclusion:
-    """The rows of ``annotations`` that a file of duplicates names, by the name of their file and their place in it.
+    """The rows of ``annotations`` that a file of duplicates names, by their file and their place in it.
+
+    A file that lies elsewhere by now, or on another machine, is known by its name.
 
     Raises ``MissingData`` where the file cannot be read, and ``ConfigError`` where a line of it names no row.
     """
@@ -18,14 +20,15 @@ class Exclusion:
         self.file, self.annotations = Path(file).expanduser(), annotations
         if not self.file.exists():
             raise MissingData(f"exclude={file}: there is no such file; python -m ktr.duplicates writes it")
-        self._lines: dict[int, dict[str, Any]] = {}
+        lines: list[dict[str, Any]] = []
         for number, line in enumerate(read_rows(self.file), 1):
             if isinstance(line, BrokenLine) or not isinstance(line, dict) or not {"file", "index", "id"} <= line.keys():
                 raise ConfigError(
                     f"exclude={file}: line {number} names no row; python -m ktr.duplicates writes it anew"
                 )
-            if Path(line["file"]).name == annotations.name:
-                self._lines[line["index"]] = line
+            lines.append(line)
+        mine = {named for named in {line["file"] for line in lines} if _is_the_file(Path(named), annotations)}
+        self._lines = {line["index"]: line for line in lines if line["file"] in mine}
 
     def skip(self, index: int, id: str) -> Skip | None:
         """The skip of a row that is named. Raises ``ConfigError`` where the row that was meant has another id."""
@@ -39,3 +42,7 @@ class Exclusion:
         kinds = ", ".join(line.get("kinds", ()))
         told = f"it is one of {line.get('benchmark', 'a benchmark')}, item {line.get('item')} ({kinds})"
         return Skip.of_row(Duplicate(self.annotations, index, told), self.annotations, index, id)
+
+
+def _is_the_file(named: Path, annotations: Path) -> bool:
+    return named.name == annotations.name and (not named.exists() or named.samefile(annotations))

@@ -28,6 +28,7 @@ from ktr.errors import InputError, MediaError, MissingData, PromptTooLong
 from ktr.evaluation.attribution import attribution_records
 from ktr.evaluation.given import GivenCompletion
 from ktr.evaluation.parts import check_parts, reward_parts, weighting_parts
+from ktr.policy.encoder_pool import EncoderPool
 from ktr.policy.family import Policy
 from ktr.record.json_file import write_object
 from ktr.record.run_record import start_run
@@ -47,7 +48,7 @@ def run_attribution(config: DictConfig) -> list[Path]:
     seed_everything(config.seed, verbose=False)
     encoder = instantiate(config.encoder)
     given = None if config.completion is None else GivenCompletion.of(config.completion, encoder.tokenizer)
-    data = instantiate(config.data, encode=encoder.encode)
+    data = instantiate(config.data, encode=EncoderPool(encoder).encode)
     weighting = instantiate(config.weighting)
     refuse_absent_media(signal_views(weighting), data.validation.questions)
     if config.media is not None:

@@ -17,6 +17,7 @@ from ktr.algorithm.advantage import Advantage
 from ktr.algorithm.entropy_minority import BatchWeighting
 from ktr.algorithm.importance import ImportanceCorrection
 from ktr.algorithm.loss import ClippedSurrogate, LossTerms
+from ktr.algorithm.penalties import Penalty
 from ktr.algorithm.ratios import Ratio
 from ktr.algorithm.weighting import TokenWeighting
 from ktr.attribution.selection import Selection
@@ -30,7 +31,8 @@ from ktr.types import Medium, RolloutGroup, TokenWeights, VideoQuestion
 
 KINDS: dict[str, type] = {
     "advantage": Advantage, "reward.rewards": Reward, "weighting": TokenWeighting, "attribution.signals": Signal,
-    "selection": Selection, "loss": ClippedSurrogate, "loss.ratio": Ratio, "rollout.correction": ImportanceCorrection,
+    "selection": Selection, "loss": ClippedSurrogate, "loss.ratio": Ratio, "loss.penalties": Penalty,
+    "rollout.correction": ImportanceCorrection,
 }  # fmt: skip
 
 
@@ -63,6 +65,13 @@ def weighting_parts(weighting: Any) -> dict[str, Any]:
     signals = getattr(weighting, "signals", None) or {}
     found = {"selection": getattr(weighting, "selection", None), "weighting": weighting}
     return {f"attribution.signals.{name}": signal for name, signal in signals.items()} | found
+
+
+def loss_parts(loss: Any) -> dict[str, Any]:
+    """A loss and what it is made of, by key."""
+    penalties = getattr(loss, "penalties", None) or {}
+    found = {f"loss.penalties.{name}": penalty for name, penalty in penalties.items()}
+    return found | {"loss": loss, "loss.ratio": getattr(loss, "ratio", None)}
 
 
 def reward_parts(reward: CompositeReward) -> dict[str, Any]:
@@ -135,6 +144,9 @@ def check_result(name: str, key: str, part: Any, made_up: MadeUpGroup) -> None:
             ratio_GT = part(logps_GT, old_GT, mask_GT)
             _check_tensor(told, ratio_GT, (G, T), mask_GT)
             _check_learns(told, ratio_GT)
+        case "loss.penalties":
+            added_GT = part(logps_GT, made_up.scores(_views(told, part, group)).views)
+            _check_tensor(told, torch.where(mask_GT, added_GT, 0.0), (G, T), mask_GT)
         case "loss":
             weights_GT = torch.where(mask_GT, 1.0, 0.0)
             advantages_G = torch.linspace(-1, 1, G)

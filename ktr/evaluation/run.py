@@ -13,6 +13,7 @@ from ktr.console.quiet import quiet_libraries
 from ktr.data.datamodule import QuestionDataModule
 from ktr.evaluation.accuracy import AccuracyMeter, verdicts
 from ktr.evaluation.parts import check_parts, reward_parts
+from ktr.policy.encoder_pool import EncoderPool
 from ktr.policy.family import Policy
 from ktr.record.json_file import write_object
 from ktr.record.run_record import start_run
@@ -53,8 +54,8 @@ def _prepare(config: DictConfig) -> tuple[Path, Policy, RolloutEngine, QuestionD
     seed_everything(config.seed, verbose=False)
     run_dir = Path(config.paths.run_dir)
     start_run(run_dir, config, config.seed)
-    encoder = instantiate(config.encoder)
+    encoders = EncoderPool(instantiate(config.encoder))
     policy = instantiate(config.model).eval().to("cuda" if torch.cuda.is_available() else "cpu")
-    data = instantiate(config.data, encode=encoder.encode, check=instantiate(config.reward).check)
+    data = instantiate(config.data, encode=encoders.encode, check=instantiate(config.reward).check)
     data.setup("validate")  # as Lightning does in training: rows that are no questions are counted as skips too
     return run_dir, policy, instantiate(config.rollout, policy=policy), data

@@ -9,7 +9,8 @@ from omegaconf import OmegaConf
 from ktr.config.as_trained import ASKING, NODES
 from ktr.data.video import VideoSettings
 from ktr.policy.families import encoder_class
-from ktr.policy.family import PROCESSOR_FILES, Policy
+from ktr.policy.family import Policy
+from ktr.policy.folder_model import PROCESSOR_FILES
 from ktr.record.json_file import read_object, write_object
 
 IDS = ("bos_token_id", "pad_token_id", "transformers_version")

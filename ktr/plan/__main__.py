@@ -20,7 +20,6 @@ python -m ktr.plan +experiment=vet_64f trainer.devices=8 card=h100
 
 What python -m ktr.train takes, and beside it
   card=h100              h200, a100_80, a100_40, l40s, rtx4090
-  shard=8                spread weights, gradients and optimizer over so many GPUs
   share=0.4              of the card's peak operations that a pass reaches
   bandwidth_share=0.6    of its memory's peak
   completion_tokens=384  mean length of a completion (half of sampling.max_tokens, if not given)

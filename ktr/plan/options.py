@@ -14,13 +14,12 @@ _CARDS = Path(__file__).with_name("cards.json")
 
 @dataclass(frozen=True)
 class Options:
-    """``shard``: as the trainer's strategy says. ``completion_tokens``: half of the longest. ``text_tokens``: by the
-    length of the instruction. ``share`` and ``bandwidth_share`` are those of the card's peak that a pass reaches,
-    ``network_gb_s`` is between machines of eight GPUs, ``host_ms_per_layer`` the least time of a decoder layer in the
-    transformers engine, ``reserve_gib`` what CUDA and the allocator keep. ``output`` is a file for the JSON."""
+    """``completion_tokens``: half of the longest. ``text_tokens``: by the length of the instruction. ``share`` and
+    ``bandwidth_share`` are those of the card's peak that a pass reaches, ``network_gb_s`` is between machines of eight
+    GPUs, ``host_ms_per_layer`` the least time of a decoder layer in the transformers engine, ``reserve_gib`` what CUDA
+    and the allocator keep. ``output`` is a file for the JSON."""
 
     card: str = "h100"
-    shard: int | None = None
     share: float = 0.4
     bandwidth_share: float = 0.6
     completion_tokens: int | None = None

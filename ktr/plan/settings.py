@@ -147,7 +147,7 @@ def read_settings(config: Mapping[str, Any], model: Architecture, options: Optio
         model_path=Path(settings["path"]),
         accelerator=str(trainer["accelerator"]),
         num_gpus=num_gpus,
-        shard=_shard(trainer, num_gpus, options.shard),
+        shard=_shard(trainer, num_gpus),
         questions_per_step=config["data"]["questions_per_step"],
         num_updates=max_steps if max_steps >= 0 else None,
         updates_per_rollout=given.get("updates_per_rollout", 1),
@@ -195,16 +195,10 @@ def _num_gpus(trainer: Mapping[str, Any]) -> int:
     return count * trainer.get("num_nodes", 1)
 
 
-def _shard(trainer: Mapping[str, Any], num_gpus: int, asked: int | None) -> int:
-    """Over how many GPUs weights, gradients and optimizer are spread: as asked, or as the strategy says; else 1."""
+def _shard(trainer: Mapping[str, Any], num_gpus: int) -> int:
+    """Over how many GPUs the strategy spreads weights, gradients and optimizer: all or none."""
     strategy = trainer.get("strategy")
-    found: Any = 1
-    if isinstance(strategy, Mapping):
-        found = strategy.get("data_parallel_size", num_gpus if "Shard" in _class(strategy) else 1)
-    shard = asked or (found if isinstance(found, int) else num_gpus)
-    if num_gpus % shard:
-        raise ConfigError(f"shard={shard}: the {num_gpus} GPUs of the run are no multiple of it; give shard={num_gpus}")
-    return shard
+    return num_gpus if isinstance(strategy, Mapping) and _class(strategy) == "ShardedStrategy" else 1
 
 
 def _grid(video: Mapping[str, Any], model: Architecture) -> tuple[int, int, int]:

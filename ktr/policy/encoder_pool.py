@@ -1,7 +1,5 @@
 """One encoder for several threads: each thread borrows one of its own, with its own tokenizer and decoding process."""
 
-from contextlib import suppress
-
 from ktr.policy.encoder import Encoder
 from ktr.types import PromptInputs, VideoQuestion
 
@@ -18,10 +16,10 @@ class EncoderPool:
         """``Encoder.encode`` with ``num_frames`` of each video, if given, instead of the encoder's. Raises as it."""
         num_frames = num_frames or self.num_frames
         idle = self._idle.setdefault(num_frames, [])
-        encoder = None
-        with suppress(IndexError):
+        try:
             encoder = idle.pop()
-        encoder = encoder or self._encoder.apart(num_frames)
+        except IndexError:
+            encoder = self._encoder.apart(num_frames)
         try:
             return encoder.encode(question)
         finally:

@@ -10,7 +10,8 @@ from ktr.data.frame_cache import FrameCache
 from ktr.data.prompts import PromptTemplate
 from ktr.data.video import VideoReader
 from ktr.policy.encoder import Encoder
-from ktr.policy.family import Policy, require_config
+from ktr.policy.family import Policy
+from ktr.policy.folder_model import require_config
 
 
 def load_policy(

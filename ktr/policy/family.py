@@ -17,7 +17,6 @@ fill, in order; they may be several blocks, with words between them (Qwen3-VL wr
 """
 
 import logging
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,32 +31,27 @@ from torch.nn import functional as F
 from transformers import AutoTokenizer
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 
-from ktr.errors import ConfigError, MissingModel
+from ktr.errors import ConfigError
+from ktr.policy.folder_model import FolderModel, require_config
 from ktr.policy.lora import (
-    NamedWeights,
     adapted_modules,
     add_adapters,
-    load_adapters,
     lora_rank,
     merge_folder,
     only_merged,
 )
 from ktr.policy.packed_row import PackedRow
 from ktr.policy.prefix_attention import attention_name
-from ktr.policy.shards import SHARDS, read_shards
 from ktr.policy.tower_attention import TOWER_SDPA
-from ktr.ranks import is_spread, rank_and_size
 from ktr.token_head import token_logps
 from ktr.types import PromptInputs
 
 log = logging.getLogger(__name__)
 
 Grid = tuple[int, int, int]
-ONE_FILE = "100GB"
-PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 
 
-class Policy(nn.Module, ABC):
+class Policy(FolderModel, ABC):
     """A model loaded from ``path``, an ordinary model folder, that is trained and asked.
 
     ``freeze`` names the parts that are not trained: vision, merger, language, embeddings, head. ``adapter`` is a folder
@@ -73,7 +67,6 @@ class Policy(nn.Module, ABC):
     is True of a mixture of experts.
     """
 
-    model_class: ClassVar[Any]
     time_in: ClassVar[Literal["positions", "text"] | None] = None
     has_experts: ClassVar[bool] = False
     banned_ids: Tensor
@@ -234,10 +227,6 @@ class Policy(nn.Module, ABC):
         """Where it computes: the parts of a policy that is spread may lie elsewhere."""
         return self.banned_ids.device
 
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.model.dtype
-
     @cached_property
     def eos_token_ids(self) -> tuple[int, ...]:
         """Every token that ends a completion: the tokenizer's own, which a demonstration ends with, first.
@@ -291,91 +280,12 @@ class Policy(nn.Module, ABC):
         """What of the adapters can reach an engine merged only; None where it may load all of them as they are."""
         return only_merged(self.model)
 
-    def named_weights(self, merge_adapters: bool = True) -> NamedWeights:
-        """The weights by their names in the plain model, adapters merged in or left out; what an engine loads."""
-        return NamedWeights(self.model, merge_adapters)
-
-    def as_in_folder(self, name: str, tensor: Tensor) -> Tensor:
-        """A tensor of ``named_weights`` as a model folder holds it, which is how an engine reads it."""
-        return tensor
-
-    def weights_in_parts(self) -> dict[str, Tensor]:
-        """What a checkpoint in parts holds, by name: every weight, or with adapters those that are trained."""
-        named = self.named_parameters()
-        return {f"weight.{name}": p.detach() for name, p in named if p.requires_grad or not self.has_adapters}
-
-    def load_trained(self, folder: Path) -> None:
-        """Take over the weights that ``save``, or each rank for its part, wrote to ``folder``.
-
-        Raises ``MissingModel`` where there are none.
-        """
-        if (folder / SHARDS).is_dir():
-            read_shards(folder / SHARDS, self.weights_in_parts())
-            return
-        if self.has_adapters:
-            load_adapters(self.model, folder)
-            return
-        if not (folder / "model.safetensors").is_file():
-            raise MissingModel(f"no model.safetensors in {folder}: it is not a checkpoint of this run")
-        # Through from_pretrained: the names in a model folder are not those of the modules.
-        self.model.load_state_dict(self._load(folder, self.dtype).state_dict())
-
-    def save(
-        self, folder: Path, merge_adapters: bool = False, dtype: str | None = None, max_shard_size: str = ONE_FILE
-    ) -> None:
-        """Write an ordinary model folder: weights as safetensors, config, tokenizer, processor.
-
-        With LoRA it holds the adapters only, or, with ``merge_adapters``, the whole model with them merged in and then
-        rounded to ``dtype``, if one is given. Weights of more than ``max_shard_size`` are cut into several files, which
-        ``load_trained`` does not read. Of several ranks the first writes; to be called on all of them where the policy
-        is spread over them, which is saved as a whole model.
-        """
-        model, writes, spread = self.model, rank_and_size()[0] == 0, any(map(is_spread, self.model.parameters()))
-        if spread or (merge_adapters and self.has_adapters and writes):
-            model = self._load(self.path, self.dtype if dtype is None else getattr(torch, dtype)) if writes else None
-            weights = {} if model is None else model.state_dict()
-            for name, tensor in self.named_weights():
-                if writes:
-                    weights[name].copy_(tensor)
-        if not writes:
-            return
-        self._write(model, folder, max_shard_size)
-        self.tokenizer.save_pretrained(folder)
-        for name in PROCESSOR_FILES:
-            if (self.path / name).is_file():
-                shutil.copyfile(self.path / name, folder / name)
-
-    def _write(self, model: Any, folder: Path, max_shard_size: str) -> None:
-        model.save_pretrained(folder, max_shard_size=max_shard_size)
-
-    def save_adapters(self, folder: Path) -> None:
-        """Write the adapters alone, in peft's layout."""
-        self.model.save_pretrained(folder)
-
-    def _load(self, folder: Path, dtype: torch.dtype | Literal["auto"]) -> Any:
-        return self.model_class.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True)
-
     def _frozen(self, names: Sequence[str]) -> list[nn.Module]:
         parts = self.parts()
         for name in names:
             if name not in parts:
                 raise ConfigError(f"model.freeze: no part {name!r}; choose from {', '.join(sorted(parts))}")
         return [module for name in names for module in parts[name]]
-
-
-def require_config(path: Path) -> None:
-    """Raise ``MissingModel`` where a folder is none of a model."""
-    if (path / "config.json").is_file():
-        return
-    if (path / "adapter_config.json").is_file():
-        raise MissingModel(
-            f"model.path={path} holds an adapter: set model.adapter to it, and model.path to the model that it was "
-            "trained on"
-        )
-    raise MissingModel(
-        f"no model at {path}: put a model folder there (config.json, *.safetensors, tokenizer and processor files, for "
-        "instance by `hf download`), or set model.path"
-    )
 
 
 def _vision_token_ids(config: Any, tokenizer: Any) -> set[int]:

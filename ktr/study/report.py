@@ -53,7 +53,7 @@ def write_findings(run_dir: Path, findings: Findings) -> str:
     write_whole(run_dir / "table.md", "\n\n".join([f"# {findings.name}", *markdown]) + "\n")
     write_page(
         run_dir / "report.html",
-        "study.html",
+        "tables.html",
         title=f"{findings.name}: study",
         grids=grids,
         notes=notes,

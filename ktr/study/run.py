@@ -15,7 +15,8 @@ from ktr.algorithm.weighting import KeyTokens
 from ktr.console.progress_line import ProgressLine
 from ktr.console.quiet import quiet_libraries
 from ktr.errors import ConfigError, MissingData
-from ktr.evaluation.parts import check_parts, reward_parts, weighting_parts
+from ktr.evaluation.parts import check_parts, loss_parts, reward_parts, weighting_parts
+from ktr.policy.encoder_pool import EncoderPool
 from ktr.policy.family import Policy
 from ktr.record.run_record import start_run
 from ktr.study.estimates import Estimator, require_batches, rule_estimates
@@ -32,8 +33,7 @@ def run_study(config: DictConfig) -> tuple[str, Path]:
     quiet_libraries()
     seed_everything(config.seed, verbose=False)
     num_batches = require_batches(config.num_groups, config.data.questions_per_step)
-    encoder = instantiate(config.encoder)
-    data = instantiate(config.data, encode=encoder.encode)
+    data = instantiate(config.data, encode=EncoderPool(instantiate(config.encoder)).encode)
     if num_batches * data.questions_per_step > len(data.train):
         raise ConfigError(
             f"num_groups={config.num_groups}: the training data has {len(data.train)} questions, and a question that "
@@ -50,7 +50,7 @@ def run_study(config: DictConfig) -> tuple[str, Path]:
     policy.switch_off_dropout()
     engine = instantiate(config.rollout, policy=policy)
     scorer, sampling, reward, loss = (instantiate(config[part]) for part in ("scorer", "sampling", "reward", "loss"))
-    checked = reward_parts(reward) | {"advantage": advantage, "loss": loss} | weighting_parts(parts.weighting)
+    checked = reward_parts(reward) | {"advantage": advantage} | loss_parts(loss) | weighting_parts(parts.weighting)
     check_parts(checked, data.train.questions[0])
     gradients = PartGradients(
         policy, scorer, loss, parts, instantiate(config.label), num_batches, max_gib=config.max_gib

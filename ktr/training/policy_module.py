@@ -129,9 +129,8 @@ class PolicyModule(LightningModule):
         log_once(self.trainer, dict(zip(metrics, values, strict=True)), self.global_step)
 
     def on_validation_start(self) -> None:
-        if is_sharded(
-            self.policy
-        ):  # an engine that starts when it is first asked needs weights, and all ranks for them
+        if is_sharded(self.policy):
+            # An engine that starts when it is first asked needs weights, and all ranks for them.
             self.engine.load_weights(self.policy.named_weights(), version=self.global_step)
         self._answering.enter_context(gathered_for(self.engine, self.policy))  # ranks have unequal numbers of questions
 

@@ -15,7 +15,8 @@ class ReplicatedStrategy(DDPStrategy):
     """
 
     def __init__(self, time_limit_s: float = 1800.0, **options: Any) -> None:
-        super().__init__(timeout=timedelta(seconds=time_limit_s), **options)
+        self.time_limit = timedelta(seconds=time_limit_s)
+        super().__init__(timeout=self.time_limit, **options)
 
     def configure_ddp(self) -> None:
         """Leave the module unwrapped."""

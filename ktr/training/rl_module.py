@@ -23,7 +23,7 @@ from ktr.algorithm.token_baseline import TokenAdvantage
 from ktr.algorithm.weighting import TokenWeighting
 from ktr.data.loaders import TrainLoader
 from ktr.errors import ConfigError
-from ktr.evaluation.parts import weighting_parts
+from ktr.evaluation.parts import loss_parts, weighting_parts
 from ktr.policy.family import Policy
 from ktr.record.step_output import StepOutput
 from ktr.rewards.composite import CompositeReward
@@ -153,7 +153,7 @@ class VideoRLModule(PolicyModule):
 
     def parts(self) -> dict[str, Any]:
         loss, weighting = self.learner.loss, self.learner.weighting
-        of_tokens = weighting_parts(weighting) | {"loss": loss, "loss.ratio": getattr(loss, "ratio", None)}
+        of_tokens = weighting_parts(weighting) | loss_parts(loss)
         of_groups = {"advantage": self.advantage, "rollout.correction": self.learner.correction}
         return super().parts() | of_groups | of_tokens
 

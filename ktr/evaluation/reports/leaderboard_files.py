@@ -50,7 +50,7 @@ def write_leaderboard(folders: Sequence[Path], output: Path) -> tuple[str, Path]
     caption = " ".join([f"{TITLE}.", *numbered, *notes])
     write_whole(output / "leaderboard.tex", grid_latex(grids[TITLE], caption, "leaderboard"))
     page = output / "leaderboard.html"
-    write_page(page, "leaderboard.html", title=TITLE, grids=grids, notes=[*numbered, *notes], figures=figures)
+    write_page(page, "tables.html", title=TITLE, grids=grids, notes=[*numbered, *notes], figures=figures)
     return "\n".join([grid_console(grids[TITLE]), *numbered, *notes]), page
 
 

@@ -116,6 +116,16 @@ def test_what_cannot_change_earlier_steps_is_taken_and_told(begin, config, overr
     assert all(told[key] == pair for key, pair in changed.items() if isinstance(pair, tuple))
 
 
+@pytest.mark.parametrize("earlier", ["prefetch: true", "num_decoders: 7"])
+def test_how_videos_are_read_ahead_is_no_setting_by_whatever_name(begin, config, runs: Path, earlier: str):
+    begin()
+    file = runs / "run" / "config.yaml"
+    text = file.read_text()
+    file.write_text(text.replace("num_decoders: 1", earlier))
+    assert file.read_text() != text
+    assert check_resumption(config()) == {}
+
+
 def test_a_folder_that_was_moved_is_the_same_run(begin, runs: Path, tmp_path: Path):
     begin()
     (tmp_path / "moved").mkdir()

@@ -54,3 +54,10 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path, load):
     load()
     with pytest.raises(MissingData, match=r"exclude=none\.jsonl: there is no such file; python -m ktr\.duplicates"):
         QuestionDataset(tmp_path / "rows.json", tmp_path, exclude="none.jsonl")
+
+
+def test_another_file_of_the_same_name_is_not_meant(load, tmp_path: Path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "rows.json").write_text("[]")
+    data = load(line(0, "7", file=str(tmp_path / "other" / "rows.json")), line(1, "1", str(tmp_path / "rows.json")))
+    assert [skip.row for skip in data.skips] == [1]

@@ -10,10 +10,14 @@ import torch
 from torch import Tensor
 
 from ktr.algorithm.advantage import CentredAdvantage, GroupAdvantage
+from ktr.algorithm.cispo import ClippedImportance
 from ktr.algorithm.entropy_minority import BatchEntropy
 from ktr.algorithm.importance import SequenceMask, TokenTruncation
 from ktr.algorithm.loss import ClippedSurrogate
+from ktr.algorithm.penalties import MaskedViewDivergence, SampledSurprise
 from ktr.algorithm.ratios import SequenceRatio, TokenRatio
+from ktr.algorithm.token_baseline import OptimalTokenBaseline
+from ktr.algorithm.visual_dependency import VisualDependency
 from ktr.algorithm.weighting import KeyTokens, RandomTokens, Uniform
 from ktr.attribution.group_scores import GroupScores
 from ktr.attribution.selection import TopRatio
@@ -36,7 +40,9 @@ SHIPPED = [
     ("attribution.signals.e", EntropySignal()), ("attribution.signals.v", VisualSignal(distance="kl")),
     ("attribution.signals.t", TemporalSignal()), ("attribution.signals.r", RandomSignal()), ("selection", TopRatio()),
     ("selection", SoftRanks()), ("loss", ClippedSurrogate()), ("loss.ratio", TokenRatio()),
-    ("loss.ratio", SequenceRatio()), ("rollout.correction", TokenTruncation()), ("rollout.correction", SequenceMask()),
+    ("loss.ratio", SequenceRatio()), ("loss", ClippedImportance()), ("advantage", OptimalTokenBaseline()),
+    ("loss.penalties.perception", MaskedViewDivergence()), ("loss.penalties.surprise", SampledSurprise(0.1)),
+    ("weighting", VisualDependency({"visual": VisualSignal()}, TopRatio())), ("rollout.correction", TokenTruncation()), ("rollout.correction", SequenceMask()),
 ]  # fmt: skip
 
 
@@ -127,6 +133,10 @@ def loss(give: Any) -> Any:
     return type("Loss", (ClippedSurrogate,), {"__call__": lambda self, *a: give(ClippedSurrogate.__call__(self, *a))})()
 
 
+def penalty(give: Any) -> Any:
+    return type("Mine", (SampledSurprise,), {"__call__": lambda self, logps_GT, views: give(logps_GT)})(0.1)
+
+
 def reward(give: Any) -> Any:
     return type("Reward", (), {"name": "n", "__call__": lambda self, group: give})()
 
@@ -146,6 +156,9 @@ def reward(give: Any) -> Any:
         ("reward.rewards.m", reward(torch.zeros(2, 1)), r"shape \(2,\) .*gives one of shape \(2, 1\)"),
         ("reward.rewards.m", reward(torch.tensor([1, 0])), r"of floating point, and gives torch\.int64"),
         ("reward.rewards.m", reward([1.0, 0.0]), r"gives a list"),
+        ("loss.penalties.m", NoViews(), r"penalties\.m: .*NoViews has no required_views; a Penalty"),
+        ("loss.penalties.m", penalty(lambda x: x[:, 0]), r"penalties\.m: .*failed at a made-up group|shape \(2,"),
+        ("loss.penalties.m", penalty(lambda x: x * torch.nan), r"penalties\.m: .*must be finite"),
         ("advantage", lambda rewards_G: rewards_G / 0, r"advantage: .*must be finite"),
         ("weighting", NoViews(), r"weighting: .*NoViews has no required_views; a TokenWeighting"),
         ("loss.ratio", lambda a, b, c: (a - b).detach().exp(), r"without a gradient"),

@@ -66,16 +66,10 @@ def test_a_sleeping_engine_is_not_there_during_the_update():
 
 
 def test_shards_divide_what_is_there_all_the_time():
-    whole, spread = planned(CLIP), planned(CLIP, shard=8)
+    whole, spread = planned(CLIP), planned(CLIP, "trainer=fsdp2", "trainer.devices=8")
     for part in ("weights", "gradients", "optimizer states", "reference"):
         assert spread.memory.resident[part] == whole.memory.resident[part] / 8
     assert whole.run.shard == 1 and spread.memory.resident["gathered layers"] > 0
-
-
-def test_a_strategy_says_how_far_a_run_is_spread():
-    given = config(CLIP)
-    trainer = given["trainer"] | {"strategy": {"_target_": "any.Strategy", "data_parallel_size": 4}}
-    assert make_plan(given | {"trainer": trainer}, Options()).run.shard == 4
 
 
 def test_more_is_more():
@@ -137,7 +131,6 @@ def test_the_command_prints_and_writes_nothing_unless_asked(
         (["card=h10"], "ConfigError: card=h10: no such card is known; did you mean h100?"),
         (["share=much"], "ConfigError: share=much: give a number, as share=0.4"),
         (["model.path=models/Mine"], "MissingModel: model.path=models/Mine: no model there, and none of that name"),
-        ([CLIP, "shard=3"], "ConfigError: shard=3: the 8 GPUs of the run are no multiple of it; give shard=8"),
         (["trainer.devices=auto"], "ConfigError: trainer.devices=auto: a plan needs their number"),
         (["video.num_frame=8"], "ConfigError"),
     ],
