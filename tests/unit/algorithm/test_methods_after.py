@@ -57,6 +57,7 @@ def test_dr_grpo_adds_over_micro_batches_ignores_padding_and_grows_with_the_rewa
     whole = reduce(rows(1) * MASK, MASK, MASK, G, 0)
     parts = [reduce(rows(1)[i : i + 1] * MASK[i : i + 1], MASK[i : i + 1], MASK[i : i + 1], G, 0) for i in range(G)]
     torch.testing.assert_close(torch.stack(parts).sum(), whole)
+    torch.testing.assert_close(whole, (rows(1) * MASK).sum() / (G * 40), msg="whatever the lengths are")
     torch.testing.assert_close(reduce((rows(1) * MASK)[1:2, :6], MASK[1:2, :6], MASK[1:2, :6], G, 0), parts[1])
     loss = ClippedSurrogate(reduction=reduce)
     once, thrice = (loss_and_gradient(loss, advantages=CentredAdvantage()(c * REWARDS))[1] for c in (1.0, 3.0))
@@ -117,14 +118,22 @@ def test_papo_s_divergence_is_bounded_where_a_token_is_likelier_without_the_vide
     assert not gradient.any()
 
 
+class Probability:
+    """A penalty whose derivative is not finite where the log-prob is not."""
+
+    def required_views(self, media: object) -> tuple[View, ...]:
+        return ()
+
+    def __call__(self, logps_GT: Tensor, views: object) -> Tensor:
+        return logps_GT.exp()
+
+
 def test_what_stands_off_the_mask_reaches_no_penalty():
-    penalties = {"perception": MaskedViewDivergence(0.1), "surprise": SampledSurprise(0.1)}
-    loss, views = ClippedSurrogate(penalties=penalties), {VIEW: TokenScores(rows(1))}
-    clean = loss_and_gradient(loss, views=views)
-    logps = torch.where(MASK, rows(0), torch.nan).requires_grad_()
-    args = (logps, rows(0), None, CentredAdvantage()(REWARDS), MASK, MASK.float(), G, int(MASK.sum()))
-    dirty = loss(*args, views=views).loss
-    torch.testing.assert_close((dirty, torch.autograd.grad(dirty, logps)[0]), clean)
+    loss = ClippedSurrogate(penalties={"probability": Probability()})
+    clean = loss_and_gradient(loss)
+    logps = torch.where(MASK, rows(0), torch.inf).requires_grad_()
+    terms = loss(logps, rows(0), None, CentredAdvantage()(REWARDS), MASK, MASK.float(), G, int(MASK.sum()))
+    torch.testing.assert_close((terms.loss, torch.autograd.grad(terms.loss, logps)[0]), clean)
 
 
 def test_a_push_on_sampled_tokens_is_an_advantage_of_each():

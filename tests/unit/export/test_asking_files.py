@@ -41,6 +41,8 @@ def check_resizes_as_ktr(folder: Path, height: int, width: int) -> None:
             found = processor.image_processor([picture], return_tensors="pt")
             grid, pixels = found["image_grid_thw"], found["pixel_values"]
         assert tuple(grid[0].tolist()) == ours.media[0].grid_thw
+        _, tall, wide, _ = encoder.frames(ours)[0].shape
+        assert VIDEO["min_pixels"] <= tall * wide <= VIDEO["max_pixels"], "of one frame"
         torch.testing.assert_close(pixels, ours.pixels_NC)
 
 

@@ -37,6 +37,13 @@ class EvenShare(Accuracy):
         return torch.stack([(c.token_ids_T % 2 == 0).float().mean() for c in group.completions])
 
 
+class Unpaid(Accuracy):
+    """Nothing for any completion."""
+
+    def __call__(self, group: RolloutGroup) -> torch.Tensor:
+        return torch.zeros(len(group.completions))
+
+
 def even(**parts: Any) -> CompositeReward:
     return CompositeReward({"accuracy": EvenShare(), **parts})
 
@@ -227,3 +234,11 @@ def test_a_method_after_grpo_learns_from_its_composition(algorithm: str, make_mo
 def test_an_advantage_of_tokens_needs_all_completions(make_module: MakeModule):
     with pytest.raises(ConfigError, match=r"algorithm\.truncated=mask leaves completions out"):
         make_module(advantage=OptimalTokenBaseline(), truncated="mask")
+
+
+@pytest.mark.parametrize("algorithm", ["papo", "grpo"])
+def test_groups_of_equal_rewards_teach_where_tokens_are_paid_for_the_video(algorithm: str, make_module: MakeModule):
+    loss = instantiate(compose("train", [f"algorithm={algorithm}"]).loss, _convert_="all")
+    module = make_module(loss=loss, reward=CompositeReward({"same": Unpaid()}))
+    before = [weight.clone() for _, weight in module.policy.named_weights()]
+    assert equal(before, trained(module)) == (algorithm == "grpo")
