@@ -4,6 +4,7 @@ r"""Token weights: how much each completion token counts in the policy loss.
 - ``KeyTokens`` (Video-KTR, arXiv 2601.19686): w[i,t] = 1 on the union of the tokens that the signals select, else 0;
   or soft weights of the signals' ranks, their maximum or their mean.
 - ``RandomTokens``: the weights of ``KeyTokens``, dealt out at random. The control that holds their number fixed.
+- ``RestTokens``: what ``KeyTokens`` leaves out, w[i,t] = 1 − its weight. The control that a good choice must beat.
 
 Weights are constants of the loss: they carry no gradient, and are exactly zero off the completion mask.
 """
@@ -74,21 +75,53 @@ class KeyTokens(TokenWeighting):
 
 
 class RandomTokens(KeyTokens):
-    """``KeyTokens`` with the weights of each completion permuted at random: equal in size, blind to the tokens.
+    """``KeyTokens`` with the weights permuted at random: equal in size, blind to the tokens.
 
-    A token that the signals may not select (EOS) keeps its weight. Every view of the signals is still scored, for only
-    they say how many tokens there are; for a fixed share of random tokens take ``RandomSignal`` as the only signal.
+    Permuted ``within="completion"``, or among the tokens at one ``"position"`` of the group's completions, so that each
+    position has as many as the signals select there. A token that the signals may not select (EOS) keeps its weight.
+    Every view of the signals is still scored, for only they say how many tokens there are; for a fixed share of random
+    tokens take ``RandomSignal`` as the only signal.
     """
+
+    def __init__(
+        self,
+        signals: Mapping[str, Signal | None],
+        selection: Selection,
+        combine: Literal["max", "mean"] = "max",
+        within: Literal["completion", "position"] = "completion",
+    ) -> None:
+        super().__init__(signals, selection, combine)
+        if within not in ("completion", "position"):
+            raise ValueError(f"within={within!r}: choose completion or position")
+        self.within = within
 
     def __call__(self, group: GroupScores) -> TokenWeights:
         weights_GT, mask_GT = super().__call__(group).weights_GT, group.completion_mask_GT
         moved_GT = mask_GT if self.selection.eos_selectable else mask_GT & ~group.eos_GT
-        chance_GT = RandomSignal().scores(group)
-        # Both orders end with the tokens that stay, each at its own place.
-        by_chance = chance_GT.masked_fill(~moved_GT, torch.inf).argsort(dim=1, stable=True)
-        by_place = (~moved_GT).int().argsort(dim=1, stable=True)
-        dealt_GT = torch.zeros_like(weights_GT).scatter_(1, by_place, weights_GT.gather(1, by_chance))
+        chance_GT, dim = RandomSignal().scores(group), int(self.within == "completion")
+        # Both orders end with the tokens that stay.
+        by_chance = chance_GT.masked_fill(~moved_GT, torch.inf).argsort(dim=dim, stable=True)
+        by_size = weights_GT.masked_fill(~moved_GT, -torch.inf).sort(dim=dim, descending=True).values
+        dealt_GT = torch.where(moved_GT, torch.empty_like(weights_GT).scatter_(dim, by_chance, by_size), weights_GT)
         return TokenWeights(dealt_GT, {"random": dealt_GT > self.selection.floor}, {"random": chance_GT})
+
+
+class RestTokens(KeyTokens):
+    """What ``KeyTokens`` leaves out: 1 − its weight on every completion token. Raises ValueError without a signal."""
+
+    def __init__(
+        self, signals: Mapping[str, Signal | None], selection: Selection, combine: Literal["max", "mean"] = "max"
+    ) -> None:
+        super().__init__(signals, selection, combine)
+        if not self.signals:
+            raise ValueError(
+                "weighting=rest_tokens: without a signal every token counts, and none is left; turn one on"
+            )
+
+    def __call__(self, group: GroupScores) -> TokenWeights:
+        key = super().__call__(group)
+        weights_GT = torch.where(group.completion_mask_GT, 1 - key.weights_GT, 0.0)
+        return TokenWeights(weights_GT, {"rest": weights_GT > 0}, {"rest": weights_GT})
 
 
 def signal_views(weighting: TokenWeighting) -> dict[str, Sequence[View]]:

@@ -17,7 +17,8 @@ class GroupScores:
     """A group under the factual view and under each counterfactual one that was required.
 
     ``factual`` has entropies and, where the pass had one, a gradient. ``eos_GT`` is True on the EOS of each completion
-    that ended by itself. ``seeds``, one a completion, fix what is random about it; only controls draw.
+    that ended by itself. ``seeds``, one a completion, fix what is random about it; only controls draw. ``rollout`` has
+    the texts and the question; None of scores that were made without one.
     """
 
     factual: TokenScores
@@ -25,6 +26,7 @@ class GroupScores:
     completion_mask_GT: Bool[Tensor, "G T"]
     eos_GT: Bool[Tensor, "G T"]
     seeds: tuple[int, ...] = ()
+    rollout: RolloutGroup | None = None
 
     @classmethod
     def of(
@@ -42,6 +44,5 @@ class GroupScores:
         mask_GT = group.completion_mask_GT.to(factual.logps_GT.device)
         ends_GT = torch.isin(group.completion_ids_GT, torch.tensor(eos_token_ids)) & group.completion_mask_GT
         words = [zlib.crc32(completion.token_ids_T.cpu().numpy().tobytes()) for completion in group.completions]
-        return cls(
-            factual, views, mask_GT, ends_GT.to(mask_GT.device), tuple((seed ^ word) * 1_000_003 for word in words)
-        )
+        seeds = tuple((seed ^ word) * 1_000_003 for word in words)
+        return cls(factual, views, mask_GT, ends_GT.to(mask_GT.device), seeds, group)

@@ -171,7 +171,7 @@ class Study(Program):
     """conf/study.yaml.
 
     ``label`` knows the kind of each token, one of ``kinds``; ``oracles`` are unions of kinds by name. ``ratios`` are
-    those of the selection for which the union of the signals is measured as well.
+    those of the selection for which the union of the signals is measured as well. ``others`` are weightings to compare.
     """
 
     reward: Any = MISSING
@@ -187,6 +187,7 @@ class Study(Program):
     label: Any = None
     kinds: list[str] = MISSING
     oracles: dict[str, list[str]] = MISSING
+    others: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass

@@ -1,10 +1,12 @@
 """The kind of every token of a completion: its role, with tags, the answer and the end told apart."""
 
 from ktr.shapes.ground_truth import token_roles
+from ktr.shapes.reasoning import Role
 from ktr.shapes.tokenizer import TAGS
 from ktr.types import RolloutGroup
 
 ANSWER, TAG, END = "answer", "tags", "end"
+KINDS = (*map(str, Role), ANSWER, TAG, END)
 
 
 def token_kinds(group: RolloutGroup) -> list[list[str]] | None:

@@ -1,42 +1,48 @@
 """What of a batch's tokens is a part, whose gradient is taken, and the rules that are sums of parts.
 
 Parts: ``all``; each kind of word (disjoint, and together all); for each set of signals the tokens that exactly they
-select (disjoint); as many random tokens as the union has; the union at other ratios. A backward pass a part is enough
-for every rule, since a gradient is linear in the weights of its tokens.
+select (disjoint); as many random tokens as the union has, anywhere and at the same positions; other weightings; the
+union at other ratios. A backward pass a part is enough for every rule, since a gradient is linear in the weights of its
+tokens.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ktr.algorithm.weighting import KeyTokens, RandomTokens
+from ktr.algorithm.weighting import KeyTokens, RandomTokens, TokenWeighting
 from ktr.attribution.group_scores import GroupScores
 from ktr.attribution.selection import Selection, union
 from ktr.types import TokenWeights
 
 ALL, OTHER, RANDOM, REST = "all", "other words", "random", "all others"
+SAME_PLACES = "random, same positions"
 Rule = Mapping[str, float]  # how much of each part
 
 
 @dataclass(frozen=True)
 class PartMaker:
-    """Cuts groups into parts. ``curve`` are selections by their ratio, ``oracles`` unions of kinds by name."""
+    """Cuts groups into parts. ``curve`` are selections by their ratio, ``oracles`` unions of kinds by name.
+
+    ``others`` are weightings that are compared with the signals', from the factual pass and the signals' views alone.
+    """
 
     kinds: Sequence[str]
     weighting: KeyTokens
     curve: Mapping[float, Selection]
     oracles: Mapping[str, Sequence[str]]
+    others: Mapping[str, TokenWeighting] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
         """Every part, in a fixed order."""
-        parts = [ALL, *self.kinds, OTHER]
+        parts = [ALL, *self.kinds, OTHER, *self.others]
         if self.weighting.signals:
-            parts += [*map(_exactly, self._sets()), RANDOM, *map(at_ratio, self.curve)]
+            parts += [*map(_exactly, self._sets()), RANDOM, SAME_PLACES, *map(at_ratio, self.curve)]
         return parts
 
     def of_group(
@@ -45,14 +51,17 @@ class PartMaker:
         """How much of each token is in each part; ``labels`` are the kinds of the tokens, None where not known."""
         mask_GT = scores.completion_mask_GT
         parts = {ALL: mask_GT} | self._by_kind(mask_GT, labels)
+        parts |= {name: weighting(scores).weights_GT for name, weighting in self.others.items()}
         if self.weighting.signals:
             for members in self._sets():
                 chosen = [selected_GT ^ (name not in members) for name, selected_GT in weights.selections.items()]
                 parts[_exactly(members)] = torch.stack(chosen).all(0) & mask_GT
-            parts[RANDOM] = RandomTokens(self.weighting.signals, self.weighting.selection)(scores).weights_GT
-            for ratio, selection in self.curve.items():
+            signals, selection = self.weighting.signals, self.weighting.selection
+            parts[RANDOM] = RandomTokens(signals, selection)(scores).weights_GT
+            parts[SAME_PLACES] = RandomTokens(signals, selection, within="position")(scores).weights_GT
+            for ratio, chosen_by in self.curve.items():
                 kept = [
-                    selection(of_one, mask_GT, scores.eos_GT) > selection.floor for of_one in weights.scores.values()
+                    chosen_by(of_one, mask_GT, scores.eos_GT) > chosen_by.floor for of_one in weights.scores.values()
                 ]
                 parts[at_ratio(ratio)] = union(kept)
         return {name: part.to(torch.float32) for name, part in parts.items()}
@@ -63,7 +72,10 @@ class PartMaker:
         if self.weighting.signals:
             sections["signals"] = {"+".join(members): self._union(members) for members in self._sets()}
             whole = self._union(tuple(self.weighting.signals))
-            sections["controls"] = {RANDOM: {RANDOM: 1.0}, REST: {ALL: 1.0} | {part: -1.0 for part in whole}}
+            rest = {ALL: 1.0} | {part: -1.0 for part in whole}
+            sections["controls"] = {RANDOM: {RANDOM: 1.0}, SAME_PLACES: {SAME_PLACES: 1.0}, REST: rest}
+        if self.others:
+            sections["others"] = {name: {name: 1.0} for name in self.others}
         sections["oracles"] = {name: dict.fromkeys(kinds, 1.0) for name, kinds in self.oracles.items()}
         if self.weighting.signals:
             sections["curve"] = {at_ratio(ratio): {at_ratio(ratio): 1.0} for ratio in self.curve}

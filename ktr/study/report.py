@@ -14,7 +14,7 @@ from ktr.tables.console import grid_console
 from ktr.tables.grids import MINUS, NONE, Grid
 from ktr.tables.markdown import grid_markdown
 
-SECTIONS = ("kinds", "signals", "controls", "oracles", "curve", "whole")
+SECTIONS = ("kinds", "signals", "controls", "others", "oracles", "curve", "whole")
 METRICS = {"gradient": "In the gradient's own metric", "adamw": "In AdamW's metric"}
 
 

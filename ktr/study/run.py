@@ -10,12 +10,13 @@ from hydra.utils import instantiate
 from lightning.pytorch import seed_everything
 from omegaconf import DictConfig
 
+from ktr.algorithm.entropy_minority import BatchWeighting
 from ktr.algorithm.token_baseline import TokenAdvantage
-from ktr.algorithm.weighting import KeyTokens
+from ktr.algorithm.weighting import KeyTokens, TokenWeighting
 from ktr.console.progress_line import ProgressLine
 from ktr.console.quiet import quiet_libraries
 from ktr.errors import ConfigError, MissingData
-from ktr.evaluation.parts import check_parts, loss_parts, reward_parts, weighting_parts
+from ktr.evaluation.parts import check_members, check_parts, loss_parts, reward_parts, weighting_parts
 from ktr.policy.encoder_pool import EncoderPool
 from ktr.policy.family import Policy
 from ktr.record.run_record import start_run
@@ -101,5 +102,12 @@ def _part_maker(config: DictConfig) -> PartMaker:
         raise ConfigError("ratios: this selection has no ratio; give ratios=[] or selection=top_ratio")
     if unknown := {kind for kinds in config.oracles.values() for kind in kinds} - {*config.kinds, "other words"}:
         raise ConfigError(f"oracles: {min(unknown)} is none of kinds={list(config.kinds)}")
+    others = {name: instantiate(other) for name, other in config.others.items()}
+    for name, other in others.items():
+        check_members(f"others.{name}", other, TokenWeighting)
+        if isinstance(other, BatchWeighting):
+            raise ConfigError(f"others.{name}: it weighs a batch as a whole, and a study looks at groups one by one")
     curve = {float(ratio): instantiate(config.selection, ratio=ratio) for ratio in config.ratios}
-    return PartMaker(list(config.kinds), weighting, curve, {name: list(of) for name, of in config.oracles.items()})
+    return PartMaker(
+        list(config.kinds), weighting, curve, {name: list(of) for name, of in config.oracles.items()}, others
+    )

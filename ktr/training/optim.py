@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 from torch.optim import AdamW
@@ -24,6 +25,7 @@ class AdamWCosine:
     warmup_steps: int = 0
     final_lr_fraction: float = 0.0
     max_grad_norm: float = 1.0
+    _kind: ClassVar[type[AdamW]] = AdamW
 
     def build(self, module: nn.Module) -> tuple[AdamW, LambdaLR]:
         """The optimizer over the trainable parameters, and its schedule."""
@@ -34,9 +36,8 @@ class AdamWCosine:
             {"params": [p for p in trainable if p.ndim > 1], "weight_decay": self.weight_decay},
             {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        optimizer = AdamW(
-            [group for group in groups if group["params"]], lr=self.lr, betas=(self.betas[0], self.betas[1])
-        )
+        betas = (self.betas[0], self.betas[1])
+        optimizer = self._kind([group for group in groups if group["params"]], lr=self.lr, betas=betas)
         return optimizer, LambdaLR(optimizer, self._lr_fraction)
 
     def put_in_force(self, optimizer: AdamW, schedule: LambdaLR) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from ktr.algorithm.advantage import Advantage
 from ktr.algorithm.loss import ClippedSurrogate
@@ -34,6 +35,7 @@ from ktr.training.dynamic_sampling import DynamicSampling, Filled, JudgedBatch
 from ktr.training.equal_passes import EqualPasses
 from ktr.training.feature_graph import Features
 from ktr.training.learner import Learner, global_counts
+from ktr.training.matched_updates import MatchedAdamW, MatchedAdamWCosine, gradient_of_all_tokens, refuse_unmatched
 from ktr.training.optim import AdamWCosine
 from ktr.training.policy_module import PolicyModule
 from ktr.training.rollout_source import RolloutSource
@@ -99,6 +101,8 @@ class VideoRLModule(PolicyModule):
 
     def configure_model(self) -> None:
         super().configure_model()
+        if isinstance(self.optimizer_settings, MatchedAdamWCosine):
+            refuse_unmatched(self.learner, self.updates_per_rollout)
         self.learner.passes = passes = self.passes
         if isinstance(passes, EqualPasses) and self.learner.reference is not None:
             strategy = cast(ShardedStrategy, self.trainer.strategy)
@@ -150,6 +154,11 @@ class VideoRLModule(PolicyModule):
         self.log_dict(metrics | {"step": float(self.global_step)})
         self.log_dict(rollout_metrics(experiences), sync_dist=True)
         return {"loss": metrics["loss/total"], "output": StepOutput(experiences, to_learn, clock.seconds)}
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        if isinstance(optimizer, MatchedAdamW):
+            gradients = gradient_of_all_tokens(self.policy, self.learner, *self.learning)
+            optimizer.match(gradients, self.optimizer_settings.max_grad_norm)
 
     def parts(self) -> dict[str, Any]:
         loss, weighting = self.learner.loss, self.learner.weighting

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ktr.algorithm.weighting import KeyTokens, RandomTokens, Uniform
+from ktr.algorithm.weighting import KeyTokens, RandomTokens, RestTokens, Uniform
 from ktr.attribution.group_scores import GroupScores
 from ktr.attribution.selection import Selection, TopRatio
 from ktr.attribution.signals import EntropySignal, RandomSignal, TemporalSignal, VisualSignal
@@ -136,7 +136,14 @@ def test_the_random_signal_selects_the_ratio():
 
 
 @pytest.mark.parametrize(
-    "weighting", [vet(), RandomTokens(SIGNALS, TopRatio()), KeyTokens(SIGNALS, SoftRanks(), "mean")]
+    "weighting",
+    [
+        vet(),
+        RandomTokens(SIGNALS, TopRatio()),
+        RandomTokens(SIGNALS, TopRatio(), within="position"),
+        RestTokens(SIGNALS, TopRatio()),
+        KeyTokens(SIGNALS, SoftRanks(), "mean"),
+    ],
 )
 def test_permuting_the_completions_permutes_the_weights(weighting: KeyTokens):
     order = torch.tensor([2, 0, 3, 1])
@@ -155,3 +162,27 @@ def test_weights_and_scores_carry_no_gradient():
     factual = TokenScores(factual.logps_GT.requires_grad_(), factual.entropies_GT.requires_grad_())
     weights = vet()(replace(GROUP, factual=factual))
     assert not weights.weights_GT.requires_grad and not any(s.requires_grad for s in weights.scores.values())
+
+
+@pytest.mark.parametrize("selection", SELECTIONS)
+def test_random_tokens_within_positions_leave_each_position_as_many(selection: Selection):
+    key = KeyTokens(SIGNALS, selection)(GROUP).weights_GT
+    random = RandomTokens(SIGNALS, selection, within="position")(GROUP).weights_GT
+    torch.testing.assert_close(random.sort(dim=0).values, key.sort(dim=0).values)
+    assert not torch.equal(random, key) and not random[~MASK].any()
+    if not selection.eos_selectable:
+        assert torch.equal(random[EOS], key[EOS])
+    with pytest.raises(Exception, match="sentence"):
+        RandomTokens(SIGNALS, selection, within="sentence")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("selection", SELECTIONS)
+def test_the_rest_and_the_key_tokens_are_all_tokens(selection: Selection):
+    rest = RestTokens(SIGNALS, selection)(GROUP).weights_GT
+    torch.testing.assert_close(rest + KeyTokens(SIGNALS, selection)(GROUP).weights_GT, MASK.float())
+    assert not rest[~MASK].any()
+
+
+def test_of_nothing_chosen_there_is_no_rest():
+    with pytest.raises(ValueError, match="without a signal every token counts"):
+        RestTokens({"entropy": None}, TopRatio())

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from ktr.config.command_line import CONF, check_command_line, compose
@@ -24,7 +25,7 @@ GROUPS["algorithm"].remove("policy_gradient")  # what algorithms share, no algor
 for group in ("asked", "benchmark", "decoding", "endpoint", "judge"):  # of evaluate alone, with tests of its own
     GROUPS.pop(group)
 WEIGHTINGS = GROUPS.pop("weighting")  # which of them goes with which signals is a test of its own
-READ_SIGNALS = {"key_tokens", "key_tokens_released", "random_tokens", "visual_dependency"}
+READ_SIGNALS = {"key_tokens", "key_tokens_released", "random_tokens", "rest_tokens", "visual_dependency"}
 NEED_WEIGHTS_OR_DATA = {"algorithm", "data", "encoder", "hydra", "model", "paths", "rollout"}
 ON_CPU = ["trainer.accelerator=cpu", "trainer.devices=1", "trainer.precision=32-true"]
 # Where an experiment is not as the released run: the rate, and the settings of TW-GRPO's own run.
@@ -50,8 +51,12 @@ def test_every_choice_of_every_group_composes_and_instantiates(turn: int, tmp_pa
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
 @pytest.mark.parametrize("program", ["train", "attribute"])
 def test_every_weighting_goes_with_no_signal_and_with_all_or_says_that_it_reads_none(program: str, weighting: str):
-    alone = instantiate(compose(program, [f"weighting={weighting}", "attribution=none"]).weighting)
-    assert alone.required_views([VIDEO]) == ()
+    alone = compose(program, [f"weighting={weighting}", "attribution=none"]).weighting
+    if weighting == "rest_tokens":
+        with pytest.raises(InstantiationException, match="without a signal every token counts"):
+            instantiate(alone)
+    else:
+        assert instantiate(alone).required_views([VIDEO]) == ()
     both = [f"weighting={weighting}", "attribution=vet"]
     if weighting in READ_SIGNALS:
         assert set(instantiate(compose(program, both).weighting).signals) == {"visual", "entropy", "temporal"}

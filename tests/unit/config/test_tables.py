@@ -24,6 +24,7 @@ IS_ITS_NAME = {
     "main": lambda row: row.data.train.world.num_frames == int(row.table.row.rpartition("_")[2]),
 }
 NAMES = {"main", "rl_methods", "signals", "frames", "ratio", "weighting", "distance", "perturbation", "controls"} | {
+    "controls_matched",
     "gradients",
     "methods_after",
 }
@@ -34,7 +35,9 @@ def jobs(table: str, *overrides: str):
 
 
 def table_of(name: str) -> Any:
-    return OmegaConf.load(CONF / "experiment" / "table" / f"{name}.yaml").table
+    file = OmegaConf.load(CONF / "experiment" / "table" / f"{name}.yaml")
+    others = [default for default in file.defaults if isinstance(default, str) and default.startswith("/experiment")]
+    return OmegaConf.merge(*(table_of(Path(other).name) for other in others), file.table)  # with the rows of others
 
 
 def own_rows(name: str) -> list[str]:
@@ -72,6 +75,13 @@ def test_the_control_of_a_table_has_the_signals_of_the_row_that_it_controls():
         "RandomTokens",
         "KeyTokens",
     ]
+
+
+def test_matched_controls_are_the_controls_but_for_their_optimizer():
+    row, matched = (jobs(f"table/{name}", "table.row=vet", "seed=0")[0] for name in ("controls", "controls_matched"))
+    assert type(instantiate(matched.optimizer)).__name__ == "MatchedAdamWCosine"
+    assert OmegaConf.merge(matched.optimizer, {"_target_": row.optimizer._target_}) == row.optimizer
+    assert matched.weighting == row.weighting and matched.paths.folder == "table/controls_matched/vet-s0"
 
 
 @pytest.mark.parametrize("name", ["main", "signals", "controls"])
