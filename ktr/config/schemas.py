@@ -42,11 +42,21 @@ class Program:
 
 
 @dataclass
+class Rung:
+    """How long the rows of a rung run, with which seeds, and how many rows of each method go on to the next."""
+
+    updates: int = MISSING
+    seeds: list[int] = MISSING
+    keep: int = 1
+
+
+@dataclass
 class Table:
     """A table of the paper as a sweep: conf/experiment/table/*.yaml.
 
     ``rows`` maps a row, by its key in the published results, to the overrides that make it. ``row`` is the one that a
-    single run is, and ``baseline`` the one that the others are compared with. Each row is run with each of ``seeds``.
+    single run is, and ``baseline`` the one that the others are compared with. Each row is run with each of ``seeds``;
+    by ``ktr.sweep.halving`` as the ``rungs`` say.
     """
 
     name: str = MISSING
@@ -54,6 +64,7 @@ class Table:
     baseline: str = MISSING
     rows: dict[str, list[str]] = field(default_factory=dict)
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    rungs: list[Rung] = field(default_factory=list)
     row: str | None = None
 
 

@@ -1,6 +1,6 @@
 r"""``python -m ktr.study.predicted runs/<study> runs/table/controls``: whether a study says in what order rules learn.
 
-With s, o and n a rule's ⟨E g_S, E g⟩, ‖E g_S‖² and tr Cov g_S of one group, over ‖E g‖² each, an update with N groups is
+With s, o and n a rule's ⟨E g_S, E g⟩, ‖E g_S‖² and tr Cov g_S of a group, over ‖E g‖² each, an update of N groups is
 
     c_S(N) = s / √(o + n / N)          the expected gradient of all tokens along it, over its root mean square length
 

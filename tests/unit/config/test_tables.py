@@ -26,6 +26,7 @@ IS_ITS_NAME = {
 NAMES = {"main", "rl_methods", "signals", "frames", "ratio", "weighting", "distance", "perturbation", "controls"} | {
     "controls_matched",
     "gradients",
+    "regime",
     "methods_after",
 }
 
