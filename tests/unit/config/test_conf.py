@@ -25,7 +25,9 @@ GROUPS["algorithm"].remove("policy_gradient")  # what algorithms share, no algor
 for group in ("asked", "benchmark", "decoding", "endpoint", "judge"):  # of evaluate alone, with tests of its own
     GROUPS.pop(group)
 WEIGHTINGS = GROUPS.pop("weighting")  # which of them goes with which signals is a test of its own
-READ_SIGNALS = {"key_tokens", "key_tokens_released", "random_tokens", "rest_tokens", "visual_dependency"}
+READ_SIGNALS = {
+    "key_tokens", "key_tokens_released", "random_tokens", "reasoning_tokens", "rest_tokens", "visual_dependency",
+}  # fmt: skip
 NEED_WEIGHTS_OR_DATA = {"algorithm", "data", "encoder", "hydra", "model", "paths", "rollout"}
 ON_CPU = ["trainer.accelerator=cpu", "trainer.devices=1", "trainer.precision=32-true"]
 # Where an experiment is not as the released run: the rate, and the settings of TW-GRPO's own run.

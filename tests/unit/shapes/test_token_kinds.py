@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from ktr.algorithm.reasoning_tokens import ReasoningTokens
 from ktr.attribution.group_scores import GroupScores
+from ktr.attribution.selection import TopRatio
 from ktr.errors import ConfigError, MissingData
 from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.shapes.oracle_tokens import OracleTokens
@@ -39,6 +41,22 @@ def test_the_oracle_weighs_the_tokens_of_its_kinds_alone(policy: QwenVLPolicy):
     assert weights.weights_GT.tolist() == [[1, 0, 0, 1, 0, 1, 1, 0, 1, 0]]
     everything = OracleTokens(KINDS)(GroupScores.of(group, scores, {}, [0], 0))
     assert everything.weights_GT.all()
+
+
+def test_reasoning_tokens_are_all_but_those_of_the_kind_answer(policy: QwenVLPolicy):
+    texts = [
+        "<think> ok first red . </think> <answer> red </answer>", "<think> first red </think> <answer> red red",
+        "<answer> red </answer>", "<think> first red . </think>", "<answer> </answer> red",
+    ]  # fmt: skip
+    for text in texts:
+        ids = torch.tensor([*policy.tokenizer.encode(text, add_special_tokens=False), policy.tokenizer.eos_token_id])
+        group = rollout(policy, text, {"target": "first"})
+        group = replace(group, completions=(replace(group.completions[0], token_ids_T=ids),))
+        of_tokens = TokenScores(torch.zeros(1, len(ids)), torch.zeros(1, len(ids)))
+        scores = GroupScores.of(group, of_tokens, {}, policy.eos_token_ids, 0)
+        every_other = OracleTokens([kind for kind in KINDS if kind != "answer"])(scores)
+        reasoning = ReasoningTokens(policy.tokenizer, {}, TopRatio())(scores)
+        assert torch.equal(reasoning.weights_GT, every_other.weights_GT), text
 
 
 def test_an_oracle_of_no_such_kind_or_of_another_data_set_is_refused(policy: QwenVLPolicy):
