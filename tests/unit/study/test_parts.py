@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from ktr.algorithm.loss import ClippedSurrogate
-from ktr.algorithm.weighting import KeyTokens
+from ktr.algorithm.weighting import KeyTokens, Uniform
+from ktr.attribution.group_scores import GroupScores
 from ktr.attribution.selection import TopRatio
 from ktr.attribution.signals import EntropySignal, TemporalSignal, VisualSignal
 from ktr.errors import ConfigError
@@ -13,7 +14,7 @@ from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.scoring.scorer import GroupScorer
 from ktr.study.gradients import PartGradients
 from ktr.study.parts import PartMaker
-from ktr.types import Experience, RolloutGroup
+from ktr.types import Experience, RolloutGroup, TokenWeights
 from tests.tiny_policy import random_group
 
 KINDS = ["verb", "noun"]
@@ -29,6 +30,11 @@ def label(group: RolloutGroup) -> list[list[str]]:
 
 def experience(policy: QwenVLPolicy, index: int) -> Experience:
     return Experience(random_group(policy, index, [5, 9, 7]), {}, torch.ones(3), torch.tensor([1.0, -1.0, 0.5]))
+
+
+class Halved(Uniform):
+    def __call__(self, group: GroupScores) -> TokenWeights:
+        return TokenWeights(super().__call__(group).weights_GT / 2)
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +96,12 @@ def test_without_signals_there_are_kinds_alone():
 def test_gradients_that_do_not_fit_are_refused(policy: QwenVLPolicy):
     with pytest.raises(ConfigError, match=r"take .* GiB, max_gib=0\.001: freeze parts .*lower num_groups"):
         PartGradients(policy, GroupScorer(), ClippedSurrogate(), PARTS, label, num_batches=2, max_gib=0.001)
+
+
+def test_another_weighting_is_a_part_of_its_own(policy: QwenVLPolicy):
+    parts = PartMaker([], KeyTokens({}, TopRatio()), {}, {}, {"half": Halved()})
+    found = PartGradients(policy, GroupScorer(), ClippedSurrogate(), parts, None, num_batches=1, max_gib=1.0)
+    found.add(0, [experience(policy, 0)], [0])
+    whole_D, half_D = (found.gradients_PBD[found.parts.names.index(name), 0] for name in ("all", "half"))
+    torch.testing.assert_close(half_D, whole_D / 2)
+    assert parts.rules()["others"] == {"half": {"half": 1.0}}

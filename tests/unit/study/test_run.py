@@ -29,7 +29,7 @@ def test_a_small_study_says_all_there_is_and_kinds_add_up(tmp_path: Path):
     assert found["parts_error"] < 1e-5 and 0 < found["num_teaching"] <= 8
     for metric in ("gradient", "adamw"):
         rules = found["rules"][metric]
-        assert set(rules) == {"kinds", "signals", "controls", "oracles", "curve", "whole"}
+        assert set(rules) == {"kinds", "signals", "controls", "others", "oracles", "curve", "whole"}
         assert sum(of["signal"]["value"] for of in rules["kinds"].values()) == pytest.approx(1, abs=1e-4)
     shares = found["token_shares"]
     assert sum(shares[kind] for kind in found["rules"]["gradient"]["kinds"]) == pytest.approx(1)
