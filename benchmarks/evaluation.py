@@ -13,7 +13,7 @@ from time import perf_counter
 
 from omegaconf import OmegaConf
 
-from ktr.config.command_line import compose
+from ktr.config.composing import compose
 from ktr.evaluation.asking.ask import Answered, Reply, Take
 from ktr.evaluation.benchmark_run import ask_benchmark
 

@@ -47,7 +47,7 @@ from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
 from benchmarks.rollout_table import markdown, overlap_sentence, table
-from ktr.config.command_line import compose
+from ktr.config.composing import compose
 from ktr.errors import MissingExtra
 from ktr.policy.family import Policy
 from ktr.rollout.engine import RolloutEngine, SamplingParams

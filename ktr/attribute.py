@@ -10,8 +10,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from ktr.config.as_trained import ask_as_trained
-from ktr.config.command_line import CONF, launch
+from ktr.config.command_line import launch
 from ktr.config.free_text import literal
+from ktr.config.search_path import CONF
 
 OWN = ("media", "question", "options", "rows", "media_root", "format")
 TEXTS = ("media", "question", "rows", "media_root", "completion", "compare", "output")

@@ -13,8 +13,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from ktr.config.as_trained import ask_as_trained
-from ktr.config.command_line import CONF, checked, launch
+from ktr.config.command_line import checked, launch
 from ktr.config.free_text import literal
+from ktr.config.search_path import CONF
 
 TEXTS = ("rescore", "against", "output", "benchmark.annotations", "benchmark.media_root")
 

@@ -11,10 +11,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from ktr.config.command_line import CONF, launch
+from ktr.config.command_line import launch
 from ktr.config.launched import is_rank_0
 from ktr.config.resumption import check_resumption
 from ktr.config.run_names import FOLDER_OF_RANK_0
+from ktr.config.search_path import CONF
 from ktr.errors import KtrError
 from ktr.sweep.fresh_process import run_apart
 from ktr.sweep.lifetime import begin_sweep, in_job

@@ -125,7 +125,7 @@ def _hydra(root: DictConfig) -> Any:
     if hydra is None:
         if not HydraConfig.initialized():
             raise ConfigError(
-                "a run's name needs Hydra's choices: compose with ktr.config.command_line.compose, or pass name=…"
+                "a run's name needs Hydra's choices: compose with ktr.config.composing.compose, or pass name=…"
             )
         hydra = HydraConfig.get()
     return hydra

@@ -10,9 +10,11 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from ktr.config.command_line import CONF, benchmark_nodes, launch
+from ktr.config.command_line import launch
+from ktr.config.composing import benchmark_nodes
 from ktr.config.free_text import literal
 from ktr.config.requirements import require_data
+from ktr.config.search_path import CONF
 
 TEXTS = ("output", "data.train.annotations", "data.train.media_root")
 

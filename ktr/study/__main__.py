@@ -10,7 +10,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from ktr.config.as_trained import ask_as_trained
-from ktr.config.command_line import CONF, launch
+from ktr.config.command_line import launch
+from ktr.config.search_path import CONF
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="study")

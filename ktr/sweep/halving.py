@@ -13,7 +13,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from ktr.config.command_line import check_command_line, compose
+from ktr.config.command_line import check_command_line
+from ktr.config.composing import compose
 from ktr.config.run_names import override_key
 from ktr.config.schemas import Rung
 from ktr.errors import ConfigError, KtrError

@@ -18,7 +18,7 @@ from ktr.algorithm.weighting import signal_views
 from ktr.analysis.report import write_report
 from ktr.attribution.absent_media import refuse_absent_media
 from ktr.attribution.views import View
-from ktr.config.command_line import benchmark_nodes
+from ktr.config.composing import benchmark_nodes
 from ktr.config.resumption import checkpoint_folder, checkpoints, resumed_checkpoint, step_of
 from ktr.console.quiet import quiet_libraries
 from ktr.data.datamodule import QuestionDataModule

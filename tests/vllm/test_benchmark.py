@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from ktr.config.command_line import compose
+from ktr.config.composing import compose
 from ktr.evaluation.benchmark_run import ask_benchmark
 from ktr.export.exported_folder import export
 from ktr.policy.families import load_policy

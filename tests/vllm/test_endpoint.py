@@ -21,7 +21,7 @@ from transformers import (
     LlavaOnevisionVideoProcessor,
 )
 
-from ktr.config.command_line import compose
+from ktr.config.composing import compose
 from ktr.evaluation.benchmark_run import ask_benchmark
 from ktr.rollout.servers.client import ServerClient
 from ktr.rollout.servers.process import ServerProcess, free_port

@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from vllm.multimodal.media import MediaConnector
 
-from ktr.config.command_line import compose
+from ktr.config.composing import compose
 from ktr.evaluation.benchmark_run import ask_benchmark
 from ktr.export import exported_folder
 from ktr.export.exported_folder import export

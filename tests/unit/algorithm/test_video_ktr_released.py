@@ -8,7 +8,7 @@ from ktr.algorithm.advantage import GroupAdvantage
 from ktr.algorithm.video_ktr_released import GroupQuantile
 from ktr.attribution.group_scores import GroupScores
 from ktr.attribution.views import MaskedVideo, ShuffledFrames
-from ktr.config.command_line import compose
+from ktr.config.composing import compose
 from ktr.types import TokenScores
 from tests.tiny_policy import IMAGE, VIDEO
 

@@ -10,7 +10,7 @@ from ktr.analysis.specificity import labelled_tokens, ranking, specificity, writ
 from ktr.analysis.statistics import auroc
 from ktr.attribution.signals import Distance, Shift
 from ktr.attribution.views import Granularity, Masking, Order
-from ktr.config.command_line import compose
+from ktr.config.composing import compose
 from ktr.errors import MissingData
 from ktr.record.token_records import append_records
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hydra.utils import instantiate
 
-from ktr.config.command_line import compose
+from ktr.config.composing import compose
 
 TABLE = (Path(__file__).parents[3] / "docs" / "ablation_axes.md").read_text().partition("\n## ")[0]
 

@@ -6,7 +6,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from ktr.config.as_trained import ask_as_trained
-from ktr.config.command_line import compose
+from ktr.config.composing import compose
 
 
 @pytest.fixture(scope="module")

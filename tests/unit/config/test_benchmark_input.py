@@ -10,7 +10,9 @@ import pytest
 from hydra.utils import instantiate
 
 from ktr.config.benchmark_input import check_benchmark
-from ktr.config.command_line import CONF, check_command_line, compose
+from ktr.config.command_line import check_command_line
+from ktr.config.composing import compose
+from ktr.config.search_path import CONF
 from ktr.errors import ConfigError, InputError, MissingData
 from tests.unit.config.test_programs import WATCHED, outside_environment
 

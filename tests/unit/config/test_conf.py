@@ -8,8 +8,10 @@ import pytest
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
-from ktr.config.command_line import CONF, check_command_line, compose
+from ktr.config.command_line import check_command_line
+from ktr.config.composing import compose
 from ktr.config.requirements import require_paths
+from ktr.config.search_path import CONF
 from ktr.errors import ConfigError, MissingData, MissingModel
 from tests.tiny_policy import VIDEO
 

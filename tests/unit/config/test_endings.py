@@ -116,7 +116,8 @@ def test_a_signal_stops_what_runs_inside_and_a_second_one_is_not_held_up(number:
 ENDING = """
 import os, signal
 import hydra
-from ktr.config.command_line import CONF, launch
+from ktr.config.command_line import launch
+from ktr.config.search_path import CONF
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="attribute")
 def job(config):

@@ -16,7 +16,7 @@ from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
 from ktr.config import fast_composition
-from ktr.config.command_line import CONF
+from ktr.config.search_path import CONF
 
 
 @pytest.fixture

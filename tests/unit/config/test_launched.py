@@ -2,7 +2,7 @@
 
 import pytest
 
-from ktr.config.command_line import compose
+from ktr.config.composing import compose
 from ktr.config.launched import is_rank_0
 from ktr.errors import ConfigError
 

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from ktr.config.command_line import CONF, check_command_line, compose
+from ktr.config.command_line import check_command_line
+from ktr.config.composing import compose
+from ktr.config.search_path import CONF
 from ktr.errors import ConfigError
 
 GROUPS_WITH_NONE = sorted(file.parent.relative_to(CONF).as_posix() for file in CONF.rglob("none.yaml"))

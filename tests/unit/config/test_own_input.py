@@ -6,7 +6,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import InstantiationException
 
-from ktr.config.command_line import compose
+from ktr.config.composing import compose
 from ktr.config.endings import ending_of
 from ktr.config.free_text import literal
 from ktr.config.own_input import check_own_input

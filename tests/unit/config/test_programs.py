@@ -96,7 +96,8 @@ def test_help_lists_the_groups(tmp_path: Path):
 REFUSING = """
 import hydra
 from hydra.utils import instantiate
-from ktr.config.command_line import CONF, launch
+from ktr.config.command_line import launch
+from ktr.config.search_path import CONF
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="attribute")
 def job(config):
@@ -115,7 +116,8 @@ def test_a_value_that_a_part_refuses_is_one_line_with_its_key(tmp_path: Path):
 
 JOB = """
 import hydra
-from ktr.config.command_line import CONF, launch
+from ktr.config.command_line import launch
+from ktr.config.search_path import CONF
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")
 def job(config):

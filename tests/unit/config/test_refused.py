@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ktr.config.command_line import compose
+from ktr.config.composing import compose
 from ktr.config.refused import INSTEAD, PASSED_ON, TRAINER, check_options
 from ktr.errors import ConfigError
 

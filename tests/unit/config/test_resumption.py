@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from ktr.config.command_line import check_command_line, compose
+from ktr.config.command_line import check_command_line
+from ktr.config.composing import compose
 from ktr.config.resumption import check_resumption, checkpoint_folder, resumed_checkpoint
 from ktr.errors import ConfigError, MissingData
 

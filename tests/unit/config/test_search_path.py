@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ktr.config.command_line import CONF, check_command_line, compose
-from ktr.config.search_path import with_search_path
+from ktr.config.command_line import check_command_line
+from ktr.config.composing import compose
+from ktr.config.search_path import CONF, with_search_path
 from ktr.errors import ConfigError
 from tests.unit.config.test_programs import ktr
 

@@ -7,7 +7,7 @@ import textwrap
 import pytest
 from hydra.utils import get_object
 
-from ktr.config.command_line import CONF
+from ktr.config.search_path import CONF
 from ktr.config.signatures import names_in, signature_of
 
 TARGETS = sorted(

@@ -9,7 +9,8 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from ktr.config.command_line import CONF, check_command_line
+from ktr.config.command_line import check_command_line
+from ktr.config.search_path import CONF
 from ktr.errors import ConfigError
 
 TABLES = sorted(file.stem for file in (CONF / "experiment" / "table").glob("*.yaml"))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hydra.utils import instantiate
 
-from ktr.config.command_line import compose
+from ktr.config.composing import compose
 from ktr.types import VideoQuestion
 
 OF_260K: list[dict[str, Any]] = [

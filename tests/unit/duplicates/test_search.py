@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from hydra.utils import instantiate
 
-from ktr.config.command_line import benchmark_nodes, check_command_line, compose
+from ktr.config.command_line import check_command_line
+from ktr.config.composing import benchmark_nodes, compose
 from ktr.data.dataset import QuestionDataset
 from ktr.data.video import VideoReader
 from ktr.duplicates import media_hashes

@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 
-from ktr.config.command_line import compose
+from ktr.config.composing import compose
 from ktr.data.image import read_image
 from ktr.data.own_questions import OwnQuestions, lettered_options
 from ktr.errors import InputError, MissingModel

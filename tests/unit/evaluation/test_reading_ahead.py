@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ktr.config.command_line import compose
+from ktr.config.composing import compose
 from ktr.evaluation import attribute, run
 from ktr.policy.encoder import Encoder
 from ktr.study import run as study

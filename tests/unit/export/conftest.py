@@ -9,7 +9,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from ktr.config.command_line import compose
+from ktr.config.composing import compose
 from ktr.policy.families import load_policy
 from ktr.policy.family import Policy
 

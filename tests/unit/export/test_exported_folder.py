@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
 from ktr.config.as_trained import ask_as_trained
-from ktr.config.command_line import compose
+from ktr.config.composing import compose
 from ktr.errors import ConfigError, MissingData, MissingModel
 from ktr.export import __main__ as program
 from ktr.export import exported_folder

@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from ktr.config.command_line import compose
+from ktr.config.composing import compose
 from ktr.data.prompts import TYPE_SENTENCES, PromptTemplate
 from ktr.export.chosen_weights import Weights
 from ktr.export.exported_folder import export

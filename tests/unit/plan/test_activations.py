@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.small_model import random_group, write_model_folder
 from ktr.attribution.views import Factual
-from ktr.config.command_line import compose
+from ktr.config.composing import compose
 from ktr.plan.activations import Activations
 from ktr.plan.architecture import read_architecture
 from ktr.plan.memory import memory

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from ktr.config.command_line import compose
+from ktr.config.composing import compose
 from ktr.plan.__main__ import main
 from ktr.plan.options import Options
 from ktr.plan.plan import Plan, make_plan

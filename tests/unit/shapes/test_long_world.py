@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hydra.utils import instantiate
 
-from ktr.config.command_line import compose
+from ktr.config.composing import compose
 from ktr.shapes.example import Example, draw_example
 from ktr.shapes.ground_truth import label_words
 from ktr.shapes.observer import PERFECT

@@ -8,7 +8,7 @@ import pytest
 from hydra.utils import instantiate
 from lightning.pytorch import LightningDataModule, Trainer
 
-from ktr.config.command_line import compose
+from ktr.config.composing import compose
 from ktr.shapes.probe import WorldProbe
 from ktr.training.rl_module import VideoRLModule
 from ktr.training.run import build_module, load_policy

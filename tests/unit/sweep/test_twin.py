@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from ktr.config.command_line import compose
+from ktr.config.composing import compose
 from ktr.sweep import twin
 from ktr.sweep.twin import copy_twin, find_twin
 

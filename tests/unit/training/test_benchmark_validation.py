@@ -7,7 +7,8 @@ from unittest.mock import Mock
 import pytest
 from lightning.pytorch import LightningModule, Trainer
 
-from ktr.config.command_line import benchmark_nodes, check_command_line, compose
+from ktr.config.command_line import check_command_line
+from ktr.config.composing import benchmark_nodes, compose
 from ktr.data.prompts import PromptTemplate
 from ktr.data.video import VideoReader, VideoSettings
 from ktr.errors import ConfigError, MissingData

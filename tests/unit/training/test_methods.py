@@ -13,7 +13,7 @@ from ktr.algorithm.entropy_minority import BatchEntropy
 from ktr.algorithm.group_divergence import GroupDivergence
 from ktr.algorithm.token_baseline import OptimalTokenBaseline
 from ktr.algorithm.weighting import TokenWeighting, Uniform
-from ktr.config.command_line import compose
+from ktr.config.composing import compose
 from ktr.errors import ConfigError
 from ktr.rewards.accuracy import Accuracy
 from ktr.rewards.composite import CompositeReward

@@ -3,7 +3,7 @@
 import pytest
 from lightning.pytorch.callbacks import ProgressBar
 
-from ktr.config.command_line import compose
+from ktr.config.composing import compose
 from ktr.training.run import build_trainer
 
 OBSERVERS = tuple(compose("train", []).callbacks)

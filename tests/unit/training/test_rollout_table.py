@@ -12,7 +12,7 @@ import wandb
 from lightning.pytorch import LightningModule, Trainer
 from omegaconf import OmegaConf
 
-from ktr.config.command_line import compose
+from ktr.config.composing import compose
 from ktr.record.curves import WandbCurves, finishing
 from ktr.record.metrics_csv import MetricsCSV
 from ktr.record.rollout_log import RolloutLog

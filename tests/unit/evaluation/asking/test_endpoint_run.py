@@ -13,7 +13,9 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from ktr.config import requirements
-from ktr.config.command_line import CONF, check_command_line, compose
+from ktr.config.command_line import check_command_line
+from ktr.config.composing import compose
+from ktr.config.search_path import CONF
 from ktr.errors import ConfigError, EndpointError, MissingExtra, SpendingLimit
 from ktr.evaluation.benchmark_run import ask_benchmark
 from tests.unit.evaluation.asking.fake_endpoint import Answer, FakeEndpoint, Says, fault, says, text_of

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ktr.config.command_line import compose
+from ktr.config.composing import compose
 from ktr.errors import ConfigError
 from ktr.evaluation.asking.ask import Answered
 from ktr.evaluation.asking.asking import about
