@@ -19,6 +19,7 @@ from ktr.tables.runs import TableRun, TableRuns
 
 METHOD = (
     "algorithm", "attribution", "weighting", "selection", "loss", "reward", "advantage", "rollout", "data.transform",
+    "dynamic_sampling",
 )  # fmt: skip
 # Parts of the module that are copies of shared groups: what a row is about is not there.
 SHARED = ("algorithm.optimizer", "algorithm.sampling", "algorithm.validation_sampling")

@@ -45,7 +45,13 @@ def test_data_budget_optimizer_model_and_evaluation_must_be_the_same(tmp_path, k
     assert key in warning and "7 in vet" in warning
 
 
-@pytest.mark.parametrize("key", ["loss.clip_high", "reward.weights.format", "data.transform.probability", "rollout.x"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "loss.clip_high", "reward.weights.format", "data.transform.probability", "rollout.x",
+        "dynamic_sampling.max_batches",
+    ],
+)  # fmt: skip
 def test_what_a_method_is_made_of_may_differ(tmp_path, key):
     write_table(tmp_path, {"grpo": SEEDS})
     write_table(tmp_path, {"vet": SEEDS}, changes={key: 7})
