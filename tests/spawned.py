@@ -1,5 +1,9 @@
-"""A function on several ranks, each a process of its own, which find each other as Lightning's own do."""
+"""A function on several ranks, each a process of its own, which find each other as Lightning's own do.
 
+They are forked from one server, which loads what all ranks of all tests of a session need once.
+"""
+
+import multiprocessing
 import os
 import socket
 from collections.abc import Callable
@@ -16,7 +20,8 @@ def on_ranks(work: Callable[..., None], *arguments: Any, num_ranks: int = 2) -> 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(_on_rank, (num_ranks, port, work, *arguments), nprocs=num_ranks)
+    multiprocessing.set_forkserver_preload(["ktr", "tests.loaded", "tests.sharded_run"])  # no thread runs after them
+    mp.start_processes(_on_rank, (num_ranks, port, work, *arguments), nprocs=num_ranks, start_method="forkserver")
 
 
 def _on_rank(rank: int, num_ranks: int, port: int, work: Callable[..., None], *arguments: Any) -> None:

@@ -109,7 +109,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Pa
     yield policy_folder, folder
 
 
-@pytest.mark.xdist_group("sharded")
+@pytest.mark.xdist_group("ranks")
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
 def test_two_ranks_learn_what_one_does(setting: Setting, folders: tuple[Path, Path]):
     sys.stdout.write(f"{setting}\n")

@@ -12,7 +12,7 @@ from ktr.policy.shards import SHARDS, read_shards, read_whole, write_shards
 from tests.spawned import on_ranks
 from tests.tiny_policy import fresh_policy
 
-pytestmark = pytest.mark.xdist_group("shards")  # two processes are started once
+pytestmark = pytest.mark.xdist_group("ranks")  # which are forked from one server
 
 TENSORS = {
     "uneven": torch.arange(15.0).view(5, 3),
