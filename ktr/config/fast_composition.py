@@ -1,8 +1,8 @@
 """What Hydra does anew in each composition, done as seldom as its outcome changes.
 
 A command line is composed several times before anything runs, of some forty files each time: by the checks, for each
-job of a sweep, and by Hydra itself. More than half of that went into parsing the same files, into maps of choices that
-nobody read, and into copies of a store that nobody writes.
+job of a sweep, and by Hydra itself. More than half of that went into parsing the same files and the same references in
+them, into maps of choices that nobody read, and into copies of a store that nobody writes.
 """
 
 import os
@@ -18,7 +18,7 @@ from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_store import ConfigStore
 from hydra.core.default_element import InputDefault
 from hydra.plugins.config_source import ConfigResult, ConfigSource
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, base, grammar_parser
 
 _choices_of = defaults_list._create_interpolation_map
 
@@ -48,6 +48,7 @@ def compose_faster() -> None:
     for source in (FileConfigSource, ImportlibResourcesConfigSource):
         SourcesRegistry.instance().types[source.scheme()] = source
     defaults_list._create_interpolation_map = _choices_where_read
+    base.parse = _tree_of
     cast(Any, ConfigStore).__deepcopy__ = _itself
 
 
@@ -61,6 +62,9 @@ def _copied(
 @cache
 def _parsed(parser: type[ConfigSource], folder: str, config_path: str, state: tuple[int, ...] | None) -> ConfigResult:
     return parser("", f"{parser.scheme()}://{folder}").load_config(config_path)
+
+
+_tree_of = cache(grammar_parser.parse)  # of a text with ${…} in it; who visits a tree leaves it as it is
 
 
 def _choices_where_read(

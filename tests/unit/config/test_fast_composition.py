@@ -13,7 +13,8 @@ from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_store import ConfigStore
 from hydra.core.singleton import Singleton
 from hydra.errors import MissingConfigException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, base, grammar_parser
+from omegaconf.errors import GrammarParseError
 
 from ktr.config import fast_composition
 from ktr.config.search_path import CONF
@@ -47,6 +48,7 @@ def test_a_composition_is_the_one_that_hydra_makes_by_itself(choosing: Path):
             patch.setitem(SourcesRegistry.instance().types, source.scheme(), source)
         patch.setattr(defaults_list, "_create_interpolation_map", fast_composition._choices_of)
         patch.delattr(ConfigStore, "__deepcopy__")
+        patch.setattr(base, "parse", grammar_parser.parse)
         assert list(map(OmegaConf.to_yaml, ours)) == [OmegaConf.to_yaml(composed(*one)) for one in asked]
     assert [config.colour.name for config in ours[2:]] == ["red", "blue"]
 
@@ -61,6 +63,19 @@ def test_a_file_that_changes_is_read_anew_and_a_config_that_is_changed_leaves_th
     file.unlink()
     with pytest.raises(MissingConfigException, match="size/small"):
         composed(choosing, "start")
+
+
+def test_a_reference_is_read_once_and_means_what_is_there_now():
+    config = OmegaConf.create(
+        {"a": "${b}/${oc.select:c,none}", "b": 1, "other": {"a": "${b}/${oc.select:c,none}", "b": 2}}
+    )
+    assert config.a == config.other.a == "1/none"
+    config.b, config.c = 3, "${b}"
+    assert config.a == config.other.a == "3/3"
+    assert base.parse("${b}/${oc.select:c,none}") is base.parse("${b}/${oc.select:c,none}")
+    for _ in range(2):
+        with pytest.raises(GrammarParseError):
+            OmegaConf.create({"a": "${b"})
 
 
 def test_a_row_in_a_process_of_its_own_takes_over_the_sources(monkeypatch: pytest.MonkeyPatch):
