@@ -1,6 +1,8 @@
 """The entry point end to end: what a run leaves, and two ranks against one."""
 
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from safetensors.torch import load_file
 from ktr.record.metrics import metric
 from ktr.record.step_table import read_columns
 from tests.small_run import Train, finished
+from tests.spawned import on_ranks
 
 STEPS = ["trainer.max_steps=6", "callbacks.model_checkpoint.every_n_steps=2"]
 DUMP = "+callbacks.gradient_dump={{_target_: tests.gradient_dump.GradientDump, path: {}.safetensors}}"
@@ -23,7 +26,16 @@ def whole_run(start_training: Train, runs_folder: Path) -> Path:
     return run_dir
 
 
-@pytest.mark.xdist_group("whole_run")
+def train_as_rank(overrides: Sequence[str]) -> None:
+    """What ``python -m ktr.train`` does as one rank of those that another program started, as torchrun does."""
+    from ktr.config.command_line import launch
+    from ktr.train import sweep, train
+
+    sys.argv[1:] = overrides
+    launch(train, "train", sweep)
+
+
+@pytest.mark.xdist_group("ranks")
 def test_a_run_leaves_its_record(whole_run: Path):
     for name in ("config.yaml", "record.json", "metrics.csv", "rollouts.jsonl", "summary.json", "report.html"):
         assert (whole_run / name).stat().st_size > 0, name
@@ -39,10 +51,10 @@ def test_a_run_leaves_its_record(whole_run: Path):
     assert "grad/norm/selected" in logged and not [name for name in logged if metric(name) is None]
 
 
-@pytest.mark.xdist_group("whole_run")
-def test_two_ranks_give_the_gradient_of_one(whole_run: Path, start_training: Train, runs_folder: Path):
+@pytest.mark.xdist_group("ranks")
+def test_two_ranks_give_the_gradient_of_one(whole_run: Path, small_run: list[str], runs_folder: Path):
     ranks = runs_folder / "runs" / "ranks"
-    finished(start_training(["trainer.max_steps=1", "trainer=ddp", DUMP.format(ranks), "name=ranks"]))
+    on_ranks(train_as_rank, [*small_run, "trainer.max_steps=1", "trainer=ddp", DUMP.format(ranks), "name=ranks"])
     one, two = (load_file(run.with_suffix(".safetensors")) for run in (whole_run, ranks))
     assert one.keys() == two.keys()
     scale = max(gradient.abs().max() for gradient in one.values())

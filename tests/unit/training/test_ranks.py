@@ -1,18 +1,19 @@
 """What is summed, compared and gathered over ranks is that of the global batch."""
 
+import os
 from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from ktr.algorithm.importance import mismatch
 from ktr.algorithm.scored_group import FirstUpdate, ScoredGroup
 from ktr.ranks import gather_over_ranks, share_of_rank
 from ktr.training.step_metrics import engine_metrics
 from ktr.types import Completion, Experience, PromptInputs, RolloutGroup, TokenScores, TokenWeights
+from tests.spawned import on_ranks
 
 MASK = torch.arange(6)[None] < torch.tensor([6, 2, 4, 1])[:, None]
 OLD = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
@@ -40,16 +41,17 @@ def scored(old_GT: torch.Tensor, engine_GT: torch.Tensor, mask_GT: torch.Tensor)
     return ScoredGroup(MagicMock(Experience), torch.empty(0, 4), None, 0, first=first)
 
 
-def on_rank(rank: int, folder: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+def report(folder: Path) -> None:
+    rank = int(os.environ["LOCAL_RANK"])
+    dist.init_process_group("gloo", rank=rank, world_size=2)
     gathered = gather_over_ranks([{"rank": rank, "values": torch.full((2,), float(i))} for i in range(2)])
     metrics = metrics_of(slice(0, 1), slice(1, 3)) if rank == 0 else metrics_of(slice(3, 4))
-    torch.save((gathered, share_of_rank(gathered), metrics), f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    torch.save((gathered, share_of_rank(gathered), metrics), folder / f"{rank}.pt")
 
 
+@pytest.mark.xdist_group("ranks")
 def test_two_ranks_report_the_global_batch_and_find_their_own_part_again(tmp_path: Path):
-    mp.spawn(on_rank, (str(tmp_path),), nprocs=2)
+    on_ranks(report, tmp_path)
     for rank in range(2):
         gathered, share, metrics = torch.load(tmp_path / f"{rank}.pt")
         assert [entry["rank"] for entry in gathered] == [0, 0, 1, 1]
