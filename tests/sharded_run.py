@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningDataModule, Trainer
 
 from ktr.algorithm.advantage import GroupAdvantage
 from ktr.algorithm.entropy_minority import BatchEntropy
@@ -53,7 +53,8 @@ class EvenShare(Accuracy):
 class Setting:
     """What is run: ``media`` of each question of a batch, rank after rank; the rest are parts of the module.
 
-    ``make`` builds another module of a policy than that for reinforcement.
+    ``make`` builds another module of a policy than that for reinforcement, and ``data`` what the policy of a folder is
+    asked.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Setting:
     num_steps: int = 5
     parts: Mapping[str, Any] = field(default_factory=dict)
     make: Callable[[Policy], PolicyModule] | None = None
+    data: Callable[[Path], LightningDataModule] | None = None
     num_completions: int = 3
 
 
@@ -126,12 +128,7 @@ def run(
     policy = QwenVLPolicy(folder, **setting.policy)
     module = _module(setting, policy, folder) if setting.make is None else setting.make(policy)
     rank, size = (int(os.environ[name]) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE")) if sharded else (0, 1)
-    share = len(setting.media) // size
-    mine = range(rank * share, (rank + 1) * share)
-    batches = [
-        [random_prompt(policy, step * len(setting.media) + place, setting.media[place]) for place in mine]
-        for step in range(setting.num_steps)
-    ]
+    data = _random_data(setting, policy, rank, size) if setting.data is None else setting.data(folder)
     outcome = Outcome()
     trainer = Trainer(
         accelerator="cpu",
@@ -145,8 +142,19 @@ def run(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    trainer.fit(module, FixedBatches(batches), **fit)
+    trainer.fit(module, data, **fit)
     return outcome
+
+
+def _random_data(setting: Setting, policy: Policy, rank: int, size: int) -> FixedBatches:
+    share = len(setting.media) // size
+    mine = range(rank * share, (rank + 1) * share)
+    return FixedBatches(
+        [
+            [random_prompt(policy, step * len(setting.media) + place, setting.media[place]) for place in mine]
+            for step in range(setting.num_steps)
+        ]
+    )
 
 
 def _module(setting: Setting, policy: QwenVLPolicy, folder: Path) -> VideoRLModule:

@@ -1,5 +1,7 @@
 """A policy that two ranks hold a half of each learns what one process learns from the same global batch."""
 
+import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +15,14 @@ from ktr.algorithm.weighting import KeyTokens
 from ktr.attribution.selection import TopRatio
 from ktr.attribution.signals import EntropySignal, TemporalSignal, VisualSignal
 from ktr.attribution.views import MaskedVideo
+from ktr.data.datamodule import QuestionDataModule
+from ktr.data.dataset import QuestionDataset
+from ktr.data.order import QuestionOrder
+from ktr.data.prompts import PromptTemplate
+from ktr.data.skips import SkipLog
+from ktr.data.video import VideoReader, VideoSettings
 from ktr.policy.family import Policy
+from ktr.policy.qwen2_5_vl.inputs import PromptEncoder
 from ktr.rewards.composite import CompositeReward
 from ktr.rewards.temporal_contrast import TemporalContrast
 from ktr.rollout.transformers.engine import TransformersEngine
@@ -25,6 +34,7 @@ from ktr.training.optim import AdamWCosine
 from ktr.training.sft_module import SFTModule
 from ktr.training.view_dropout import ViewDropout
 from ktr.types import PromptInputs
+from tests.broken_rows import GOOD, write_video
 from tests.sharded_run import EvenShare, Outcome, Setting, random_mix, run
 from tests.spawned import on_ranks
 from tests.tiny_policy import CLIP, IMAGE, VIDEO, save_random_policy
@@ -91,7 +101,31 @@ def supervised(policy: Policy) -> SFTModule:
     )
 
 
+NUM_ROWS, QUESTIONS_PER_STEP = 12, 4
+CUT = QuestionOrder(NUM_ROWS, seed=0)[QUESTIONS_PER_STEP // 2]  # of the first batch, what the second rank reads first
+
+
+def write_rows(folder: Path) -> None:
+    """Questions about two videos, and one about a video that is cut off."""
+    sizes = {"good0.mp4": 16, "good1.mp4": 12}
+    whole = [write_video(folder / name, num_frames).read_bytes() for name, num_frames in sizes.items()]
+    (folder / "cut.mp4").write_bytes(whole[0][: len(whole[0]) // 2])
+    paths = ["cut.mp4" if index == CUT else f"good{index % 2}.mp4" for index in range(NUM_ROWS)]
+    rows = [GOOD | {"problem_id": f"q{index}", "path": path} for index, path in enumerate(paths)]
+    (folder / "rows.json").write_text(json.dumps(rows))
+
+
+def read_rows(policy_folder: Path) -> QuestionDataModule:
+    folder = policy_folder.parent
+    reader = VideoReader(VideoSettings(num_frames=8, max_pixels=56 * 56, min_pixels=56 * 56))
+    encode = PromptEncoder(policy_folder, PromptTemplate("", {}), reader, max_prompt_tokens=900).encode
+    rows = QuestionDataset(folder / "rows.json", folder)
+    skips = SkipLog(folder / f"skips-{os.environ.get('LOCAL_RANK', 'alone')}.jsonl")
+    return QuestionDataModule(rows, rows, encode, QUESTIONS_PER_STEP, seed=0, validation_batch_size=1, skips=skips)
+
+
 SETTINGS += [Setting("sft", make=supervised, num_steps=2), *map(random_mix, range(4))]
+SETTINGS += [Setting("one_unreadable", KeyTokens(SIGNALS, TopRatio()), data=read_rows, num_steps=2)]
 
 
 def learn(policy_folder: Path, folder: Path, names: Sequence[str]) -> None:
@@ -104,7 +138,9 @@ def learn(policy_folder: Path, folder: Path, names: Sequence[str]) -> None:
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
-    policy_folder, folder = save_random_policy(tmp_path_factory.mktemp("policy")), tmp_path_factory.mktemp("sharded")
+    given, folder = tmp_path_factory.mktemp("given"), tmp_path_factory.mktemp("sharded")
+    policy_folder = save_random_policy(given / "policy")
+    write_rows(given)
     on_ranks(learn, policy_folder, folder, [s.name for s in SETTINGS])
     yield policy_folder, folder
 
@@ -120,3 +156,11 @@ def test_two_ranks_learn_what_one_does(setting: Setting, folders: tuple[Path, Pa
     assert beside.weights.keys() == alone.weights.keys()
     for name, weight in alone.weights.items():
         torch.testing.assert_close(beside.weights[name], weight, atol=1e-5, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.xdist_group("ranks")
+def test_a_video_that_one_rank_cannot_read_is_a_skip_of_that_rank(folders: tuple[Path, Path]):
+    given = folders[0].parent
+    (skip,) = [json.loads(line) for line in (given / "skips-1.jsonl").read_text().splitlines()]
+    assert (skip["id"], skip["kind"]) == (f"q{CUT}", "CorruptMedia")
+    assert not (given / "skips-0.jsonl").exists()
