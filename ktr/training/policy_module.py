@@ -59,6 +59,7 @@ class PolicyModule(LightningModule):
         self.meters = {name: AccuracyMeter(params) for name, params in validation_sampling.items()}
         self.validation_summary: dict[str, dict[str, Any]] = {}
         self.validated_at: int | None = None  # updates before the last validation
+        self._pushed_at: int | None = None  # and before the last push
 
     def setup(self, stage: str) -> None:
         if self.trainer.precision not in ("32-true", "bf16-mixed"):
@@ -102,7 +103,12 @@ class PolicyModule(LightningModule):
     def on_train_start(self) -> None:
         optimizer = cast(LightningOptimizer, self.optimizers()).optimizer
         self.optimizer_settings.put_in_force(cast(AdamW, optimizer), cast(LambdaLR, self.lr_schedulers()))
+        self.push_weights()
+
+    def push_weights(self) -> None:
+        """Have the engine answer with the present weights; to be called on all ranks."""
         self.engine.load_weights(self.policy.named_weights(), version=self.global_step)
+        self._pushed_at = self.global_step
 
     def take_step(self, metrics: dict[str, Tensor], experiences: Sequence[Experience]) -> dict[str, Tensor]:
         """Sum the gradients over ranks, clip them, and step; ``metrics`` comes back with ``lr`` and ``grad/norm``.
@@ -129,9 +135,8 @@ class PolicyModule(LightningModule):
         log_once(self.trainer, dict(zip(metrics, values, strict=True)), self.global_step)
 
     def on_validation_start(self) -> None:
-        if is_sharded(self.policy):
-            # An engine that starts when it is first asked needs weights, and all ranks for them.
-            self.engine.load_weights(self.policy.named_weights(), version=self.global_step)
+        if is_sharded(self.policy) and self._pushed_at != self.global_step:
+            self.push_weights()  # an engine that starts when it is first asked needs weights, and all ranks for them
         self._answering.enter_context(gathered_for(self.engine, self.policy))  # ranks have unequal numbers of questions
 
     def on_validation_end(self) -> None:

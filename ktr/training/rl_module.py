@@ -144,7 +144,7 @@ class VideoRLModule(PolicyModule):
             self.learning = [], counts  # else a batch's features would live on through the next rollouts
             clock.mark("update")
 
-        self.engine.load_weights(self.policy.named_weights(), version=self.global_step)
+        self.push_weights()
         clock.mark("weight_push")
         groups = [experience.group for experience in experiences]
         metrics |= engine_metrics(to_learn, groups, sampled_for, self.engine.correction is not None, self.device)

@@ -85,7 +85,7 @@ class SFTModule(PolicyModule):
         self.passes.backward_through_cut(features, leaves)
         self.passes.meet()
         metrics = self.take_step(metrics, [_unjudged(group) for group in groups])
-        self.engine.load_weights(self.policy.named_weights(), version=self.global_step)
+        self.push_weights()
 
         loss = torch.stack([value for name, value in metrics.items() if name.startswith("loss/")]).sum()
         self.log_dict(metrics | {"loss/total": loss, "step": float(self.global_step)})
