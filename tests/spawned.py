@@ -17,11 +17,19 @@ import ktr  # noqa: F401  (before torchvision is imported, which it makes possib
 
 def on_ranks(work: Callable[..., None], *arguments: Any, num_ranks: int = 2) -> None:
     """Call ``work(*arguments)`` in each of ``num_ranks`` processes."""
+    running = start_ranks(work, *arguments, num_ranks=num_ranks)
+    while not running.join():
+        pass
+
+
+def start_ranks(work: Callable[..., None], *arguments: Any, num_ranks: int = 2) -> mp.ProcessContext:
+    """As ``on_ranks``, and don't wait for their ends."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     multiprocessing.set_forkserver_preload(["ktr", "tests.loaded", "tests.sharded_run"])  # no thread runs after them
-    mp.start_processes(_on_rank, (num_ranks, port, work, *arguments), nprocs=num_ranks, start_method="forkserver")
+    given = (num_ranks, port, work, *arguments)
+    return mp.start_processes(_on_rank, given, nprocs=num_ranks, join=False, start_method="forkserver")
 
 
 def _on_rank(rank: int, num_ranks: int, port: int, work: Callable[..., None], *arguments: Any) -> None:

@@ -15,6 +15,7 @@ from ktr.training.sharded_state import add_moments
 from ktr.training.sharded_strategy import ShardedStrategy
 
 TRAINER_STATE = "trainer.ckpt"
+REMOVED = ".removed"
 
 
 class StateFile(TorchCheckpointIO):
@@ -50,6 +51,9 @@ class ModelFolderCheckpoint(Callback):
         self._written: Path | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit" and trainer.is_global_zero:  # what a run that was killed left half-written or half-removed
+            for part in (path for suffix in (PARTIAL, REMOVED) for path in self.folder.glob(f"step-*{suffix}")):
+                shutil.rmtree(part)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # not where a plugin of the user's is
             trainer.strategy.checkpoint_io = StateFile()
 
@@ -82,8 +86,14 @@ class ModelFolderCheckpoint(Callback):
         if self._written is None or not trainer.is_global_zero:
             return
         final = self._written.with_suffix("")
-        shutil.rmtree(final, ignore_errors=True)
+        if final.exists():  # of a run that was begun anew in the folder
+            remove_checkpoint(final)
         self._written.rename(final)
         self._written = None
         for old in checkpoints(self.folder)[: -self.keep]:
-            shutil.rmtree(old)
+            remove_checkpoint(old)
+
+
+def remove_checkpoint(checkpoint: Path) -> None:
+    """Remove all of a checkpoint; it loses its name first, so that none is found of which only a part is left."""
+    shutil.rmtree(checkpoint.rename(checkpoint.with_suffix(REMOVED)))

@@ -1,7 +1,6 @@
 """A training run from a checked config to its report: evaluate, train, evaluate, probe, write down."""
 
 import inspect
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
@@ -32,7 +31,7 @@ from ktr.record.run_record import start_run
 from ktr.record.throughput import Throughput
 from ktr.scoring.reference import Reference
 from ktr.training.benchmark_validation import BenchmarkValidation
-from ktr.training.checkpoint import TRAINER_STATE
+from ktr.training.checkpoint import TRAINER_STATE, remove_checkpoint
 from ktr.training.policy_module import PolicyModule
 from ktr.training.replicated_strategy import ReplicatedStrategy
 from ktr.training.rl_module import VideoRLModule
@@ -70,7 +69,7 @@ def run_training(config: DictConfig, changed: Mapping[str, tuple[Any, Any]] | No
         resumed_at = None if resumed_from is None else step_of(resumed_from)
         for later in checkpoints(checkpoint_folder(config)):  # a longer run takes the batch that was cut as a whole
             if resumed_at is None or step_of(later) > resumed_at:
-                shutil.rmtree(later)
+                remove_checkpoint(later)
         start_run(run_dir, config, config.seed, trainer.world_size, resumed_at, changed)
 
     with finishing(trainer.loggers):

@@ -1,5 +1,6 @@
 """A checkpoint is written where it is to be, and nowhere else."""
 
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from ktr.training.checkpoint import checkpoints
+from ktr.training.checkpoint import REMOVED, checkpoints, remove_checkpoint
 from tests.unit.training.overlapped_run import Saved, fit
 
 
@@ -29,3 +30,21 @@ def test_a_way_to_write_states_that_the_trainer_was_given_stays(overlapped, tmp_
     module, _ = overlapped(overlap=0)
     fit(module, 1, callbacks=[Saved(tmp_path, 1)], plugins=[own := Own()])
     assert module.trainer.strategy.checkpoint_io is own
+
+
+def test_what_is_half_removed_is_no_checkpoint_and_goes_when_a_run_starts(
+    overlapped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("step-000003", "step-000004.partial"):
+        (tmp_path / name).mkdir()
+
+    def killed(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", killed)
+        remove_checkpoint(tmp_path / "step-000003")
+    assert checkpoints(tmp_path) == [] and (tmp_path / f"step-000003{REMOVED}").is_dir()
+    module, _ = overlapped(overlap=0)
+    fit(module, 1, callbacks=[Saved(tmp_path, 1)])
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000001"]
