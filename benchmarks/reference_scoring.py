@@ -36,13 +36,15 @@ def reference_scores(
     assert not isinstance(view, MaskedVideo) or view.fraction == 1
     prompt, (num_completions, length) = group.prompt, group.completion_ids_GT.shape
     ids_GL = torch.cat([prompt.input_ids_P.expand(num_completions, -1), group.completion_ids_GT], dim=1)
-    positions_3L = _append(prompt.positions_3P, length)
+    ids_GL, positions_3L = ids_GL.to(model.device), _append(prompt.positions_3P, length).to(model.device)
     visual_L = (ids_GL[0] == model.config.video_token_id) | (ids_GL[0] == model.config.image_token_id)
-    pixels, changes = list(prompt.by_medium(prompt.pixels_NC)), view.changes(prompt.media)
+    pixels_NC = prompt.pixels_NC.to(model.device, model.dtype)
+    pixels, changes = list(prompt.by_medium(pixels_NC)), view.changes(prompt.media)
     masked_L = torch.zeros_like(visual_L)
-    masked_L[visual_L] = torch.tensor(changes).repeat_interleave(
+    masked = torch.tensor(changes).repeat_interleave(
         torch.tensor([len(rows) for rows in prompt.by_medium(visual_L.nonzero())])
     )
+    masked_L[visual_L] = masked.to(model.device)
     inputs: dict[str, Tensor] = {"input_ids": ids_GL}
     match view:
         case Factual():
@@ -50,7 +52,7 @@ def reference_scores(
         case MaskedVideo(masking="zero"):
             embeddings_GLD = model.get_input_embeddings()(ids_GL)
             if not all(changes):
-                grids = torch.tensor([medium.grid_thw for medium in prompt.media])
+                grids = torch.tensor([medium.grid_thw for medium in prompt.media], device=model.device)
                 features_MD = model.model.visual(torch.cat(pixels), grid_thw=grids).pooler_output
                 embeddings_GLD = embeddings_GLD.masked_scatter(
                     visual_L[None, :, None], features_MD.repeat(num_completions, 1)
@@ -75,7 +77,7 @@ def reference_scores(
     if "input_ids" in inputs:
         for kind, pixels_key in (("video", "pixel_values_videos"), ("image", "pixel_values")):
             if of_kind := [i for i, medium in enumerate(prompt.media) if medium.kind == kind]:
-                grids = torch.tensor([prompt.media[i].grid_thw for i in of_kind])
+                grids = torch.tensor([prompt.media[i].grid_thw for i in of_kind], device=model.device)
                 inputs[pixels_key] = torch.cat([pixels[i] for i in of_kind]).repeat(num_completions, 1)
                 inputs[f"{kind}_grid_thw"] = grids.repeat(num_completions, 1)
 
@@ -87,7 +89,7 @@ def reference_scores(
         logits_GLV = logits_GLV.index_fill(2, banned_ids, -torch.inf)
     rows = zip(logits_GLV, ids_GL[:, 1:], strict=True)
     logps_GL = torch.stack([row.log_softmax(-1).gather(1, targets[:, None])[:, 0] for row, targets in rows])
-    mask_GT, first = group.completion_mask_GT, prompt.num_tokens - 1
+    mask_GT, first = group.completion_mask_GT.to(model.device), prompt.num_tokens - 1
     entropies_GT = _entropies(logits_GLV[:, first:].detach(), mask_GT) if entropy else None
     return TokenScores(torch.where(mask_GT, logps_GL[:, first:], 0.0), entropies_GT)
 

@@ -1,8 +1,9 @@
 """A small random Qwen2.5-VL folder with the 7B model's proportions, and random rollout groups for it to score."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models
@@ -40,41 +41,27 @@ def write_model_folder(
     is nearly linear and its views would hardly differ.
     """
     heads = hidden // 64
-    config = Qwen2_5_VLConfig(
-        text_config=dict(
-            vocab_size=vocabulary,
-            hidden_size=hidden,
-            intermediate_size=int(hidden * 5.25) // 16 * 16,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            num_key_value_heads=max(1, heads // 4),
-            rope_parameters=dict(rope_type="default", rope_theta=1e6, mrope_section=[8, 12, 12]),
-            max_position_embeddings=32768,
-            rms_norm_eps=1e-6,
-            use_sliding_window=False,
-            bos_token_id=EOS,
-            eos_token_id=EOS,
-            pad_token_id=None,
-        ),
-        vision_config=dict(
-            depth=vision_layers,
-            hidden_size=vision_hidden,
-            intermediate_size=int(vision_hidden * 2.67) // 16 * 16,
-            num_heads=2,
-            out_hidden_size=hidden,
-            fullatt_block_indexes=[vision_layers - 1],
-            window_size=8 * patch,
-            patch_size=patch,
-            spatial_merge_size=MERGE,
-            temporal_patch_size=TEMPORAL_PATCH,
-            tokens_per_second=TOKENS_PER_SECOND,
-        ),
-        tie_word_embeddings=False,
-        image_token_id=IMAGE,
-        video_token_id=VIDEO,
-        vision_start_token_id=VISION_START,
-        vision_end_token_id=VISION_END,
+    text = dict(
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        intermediate_size=int(hidden * 5.25) // 16 * 16,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=max(1, heads // 4),
     )
+    vision = dict(
+        depth=vision_layers,
+        hidden_size=vision_hidden,
+        intermediate_size=int(vision_hidden * 2.67) // 16 * 16,
+        num_heads=2,
+        out_hidden_size=hidden,
+        fullatt_block_indexes=[vision_layers - 1],
+        window_size=8 * patch,
+        patch_size=patch,
+        spatial_merge_size=MERGE,
+        temporal_patch_size=TEMPORAL_PATCH,
+    )
+    config = model_config(text, vision, tied=False)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = Qwen2_5_VLForConditionalGeneration(config)
@@ -85,7 +72,35 @@ def write_model_folder(
                 elif name.endswith("bias"):
                     parameter.normal_(0, 0.1)
     model.save_pretrained(folder)
+    write_processor(folder, vocabulary, patch)
+    return folder
 
+
+def model_config(text: Mapping[str, Any], vision: Mapping[str, Any], tied: bool) -> Qwen2_5_VLConfig:
+    """The config of a model of the given sizes, for ids of ``SPECIAL_TOKENS``."""
+    half = text["hidden_size"] // text["num_attention_heads"] // 2
+    of_text = dict(
+        rope_parameters=dict(rope_type="default", rope_theta=1e6, mrope_section=[half // 4, *[half * 3 // 8] * 2]),
+        max_position_embeddings=32768,
+        rms_norm_eps=1e-6,
+        use_sliding_window=False,
+        bos_token_id=EOS,
+        eos_token_id=EOS,
+        pad_token_id=None,
+    )
+    return Qwen2_5_VLConfig(
+        text_config={**text, **of_text},
+        vision_config={**vision, "tokens_per_second": TOKENS_PER_SECOND},
+        tie_word_embeddings=tied,
+        image_token_id=IMAGE,
+        video_token_id=VIDEO,
+        vision_start_token_id=VISION_START,
+        vision_end_token_id=VISION_END,
+    )
+
+
+def write_processor(folder: Path, vocabulary: int, patch: int = PATCH) -> None:
+    """Write a tokenizer of ``vocabulary`` words and the preprocessor's settings."""
     words = {word: i for i, word in enumerate([*SPECIAL_TOKENS, *(f"w{i}" for i in range(vocabulary))][:vocabulary])}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="w0"))
     PreTrainedTokenizerFast(
@@ -99,7 +114,6 @@ def write_model_folder(
         merge_size=MERGE,
     )
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
-    return folder
 
 
 def random_group(
