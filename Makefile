@@ -74,7 +74,7 @@ test-vllm: setup-vllm  ## Run tests/vllm: rollouts by the real vLLM, on the CPU
 
 test-gpu: setup  ## Run tests/gpu where there is a GPU
 	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; \
-	then $(OFFLINE) $(BIN)/python -m pytest tests/gpu; \
+	then $(OFFLINE) $(BIN)/python -m pytest -rs tests/gpu; \
 	else echo "test-gpu: no GPU here, tests/gpu not run"; fi
 
 lint: setup  ## Check style and the import contracts

@@ -8,10 +8,9 @@ import pytest
 import torch
 
 from benchmarks.gpu import __main__ as benchmark
-from benchmarks.gpu.sizes import make_policy, tiny
-from benchmarks.gpu.update import ALGORITHMS, WAYS, ours, reference
-
-CPU = torch.device("cpu")
+from benchmarks.gpu.sizes import tiny
+from benchmarks.gpu.update import ALGORITHMS, WAYS
+from tests.both_ways import assert_one_loss_and_one_gradient
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:
@@ -22,17 +21,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, A
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("model", tiny().models)
 def test_both_ways_have_one_loss_and_its_gradient(model: str, algorithm: str, tmp_path: Path):
-    policy = make_policy(tiny().models[model], tmp_path, CPU, dtype="float32")
-    group, losses, gradients = tiny().group(model, 4), [], []
-    for way in (ours, reference):
-        losses.append(way(policy, group, algorithm))
-        gradients.append({name: p.grad for name, p in policy.named_parameters() if p.grad is not None})
-    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
-    assert gradients[0].keys() == gradients[1].keys() and gradients[0]
-    for name, gradient in gradients[0].items():
-        torch.testing.assert_close(
-            gradient, gradients[1][name], atol=1e-4, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}"
-        )
+    assert_one_loss_and_one_gradient(model, algorithm, tmp_path, torch.device("cpu"), "float32")
 
 
 def test_every_row_is_measured_or_says_why_not(capsys: pytest.CaptureFixture[str]):
