@@ -81,10 +81,9 @@ def memory(
 
 
 def cache_bytes(model: Architecture, run: RunSettings) -> int:
-    """Keys and values of one token: in the transformers engine keys stay in the precision of their rotation."""
-    if run.engine != "TransformersEngine":
-        return 2 * model.layers * model.kv_width * run.engine_bytes
-    return model.layers * model.kv_width * (run.weight_bytes + run.compute_bytes)
+    """Keys and values of one token: in the transformers engine in the precision that attention reads them in."""
+    size = run.compute_bytes if run.engine == "TransformersEngine" else run.engine_bytes
+    return 2 * model.layers * model.kv_width * size
 
 
 def decoded_rows(run: RunSettings) -> int:

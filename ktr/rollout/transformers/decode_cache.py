@@ -20,7 +20,11 @@ class DecodeCache:
     def update(
         self, key: Float[Tensor, "N K S d"], value: Float[Tensor, "N K S d"], layer_idx: int
     ) -> tuple[Float[Tensor, "N K L d"], Float[Tensor, "N K L d"]]:
-        """Append ``key`` and ``value`` behind what the layer holds, and return all of it."""
+        """Append ``key`` and ``value`` behind what the layer holds, and return all of it.
+
+        Under autocast a rotated key is fp32, and attention rounds it as the value is: it is kept rounded.
+        """
+        key = key.to(value.dtype)
         if layer_idx == len(self._layers):
             self._layers.append((key, value))
             return key, value

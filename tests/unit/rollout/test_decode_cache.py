@@ -37,3 +37,15 @@ def test_rows_that_go_on_stay_at_their_places_but_for_those_that_fill_gaps():
         live = closed_up(ended).tolist()
         assert sorted(live) == torch.where(~ended)[0].tolist()
         assert all(row == place or row >= len(live) for place, row in enumerate(live))
+
+
+def test_a_key_that_was_rotated_in_fp32_is_kept_as_attention_reads_it():
+    cache = DecodeCache()
+    for num_tokens in (PROMPT, 1):
+        key, value = torch.randn(N, K, num_tokens, D), torch.randn(N, K, num_tokens, D).bfloat16()
+        keys, values = cache.update(key, value, 0)
+        assert keys.dtype == values.dtype == torch.bfloat16
+        assert torch.equal(keys[:, :, -num_tokens:], key.bfloat16())
+        cache.advance(num_tokens)
+        if num_tokens == PROMPT:
+            cache.repeat_rows(1, CAPACITY)
