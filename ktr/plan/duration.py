@@ -60,7 +60,7 @@ def _sampling(flops: Flops, run: RunSettings, card: Card, options: Options) -> I
 def _decoding_step(flops: Flops, run: RunSettings, card: Card, options: Options) -> float:
     """Seconds of one token of each row, by the bytes that are read: weights, and keys and values at half their length.
 
-    The transformers engine casts its weights at each product and copies keys and values for each head.
+    The transformers engine casts its weights at each product.
     """
     model, rows = flops.model, decoded_rows(run)
     cached = rows * (run.prompt_tokens + run.completion_tokens / 2)
@@ -69,7 +69,6 @@ def _decoding_step(flops: Flops, run: RunSettings, card: Card, options: Options)
     if run.engine != "TransformersEngine":
         return (read + weights * run.engine_bytes) / _bandwidth(card, options)
     read += weights * (run.weight_bytes + 2 * run.compute_bytes * run.casts_weights)
-    read += 4 * cached * model.layers * model.q_width * run.compute_bytes
     return max(read / _bandwidth(card, options), model.layers * options.host_ms_per_layer / 1e3)
 
 

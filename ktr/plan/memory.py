@@ -93,17 +93,16 @@ def decoded_rows(run: RunSettings) -> int:
 
 
 def _generation(model: Architecture, parameters: Sequence[Parameter], run: RunSettings) -> dict[str, float]:
-    """The transformers engine: its cache, a layer of a prefill, copies of a layer, and a spread policy as a whole."""
+    """The transformers engine: its cache, a layer of a prefill, and a spread policy as a whole."""
     if run.engine != "TransformersEngine":
         return {}
     rows, room = decoded_rows(run), run.prompt_tokens + run.max_tokens
     tokens = rows // run.num_completions * run.prompt_tokens
     cache = rows * room * cache_bytes(model, run)
     prefill = tokens * (3 * model.intermediate * run.compute_bytes + 4 * model.hidden * run.weight_bytes)
-    repeated = 2 * rows * room * model.q_width * run.compute_bytes
     logits = 3 * rows * model.vocabulary * 4
     gathered = sum(p.count for p in parameters) * run.compute_bytes * (run.shard > 1)
-    return {"keys and values": cache, "a layer of the engine": max(prefill, repeated) + logits, "gathered": gathered}
+    return {"keys and values": cache, "a layer of the engine": prefill + logits, "gathered": gathered}
 
 
 def _lacking(model: Architecture, parameters: Sequence[Parameter], run: RunSettings, engine: float) -> float:
