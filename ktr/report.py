@@ -26,25 +26,13 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ktr.config.endings import ending_of
-from ktr.errors import KtrError
+from ktr.config.endings import write_lines
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
-    try:
-        command = COMMANDS.get(argv[0]) if argv else None
-        for text in command(argv[1:]) if command else _runs(argv):
-            sys.stdout.write(f"{text}\n")
-    except KtrError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    except OSError as error:
-        if (ending := ending_of(error, None)) is None:
-            raise
-        sys.stderr.write(f"{ending[1]}\n")
-        return ending[0]
-    return 0
+    command = COMMANDS.get(argv[0]) if argv else None
+    return write_lines(lambda: command(argv[1:]) if command else _runs(argv))
 
 
 def _runs(argv: Sequence[str]) -> Iterator[str]:

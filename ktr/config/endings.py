@@ -4,7 +4,8 @@ import errno
 import os
 import re
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from json import JSONDecodeError
 from pathlib import Path
@@ -63,6 +64,26 @@ def stopped_by_signals() -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def write_lines(lines: Callable[[], Iterable[object]]) -> int:
+    """What a program without a run of its own says, a line each, as it is found; its exit code.
+
+    An error that is no fault of the program is one sentence on stderr.
+    """
+    try:
+        for line in lines():
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
+    except KtrError as error:
+        sys.stderr.write(f"{error}\n")
+        return WRONG
+    except OSError as error:
+        if (ending := ending_of(error, None)) is None:
+            raise
+        sys.stderr.write(f"{ending[1]}\n")
+        return ending[0]
+    return 0
 
 
 def ending_of(error: BaseException, job: DictConfig | None) -> tuple[int, str] | None:

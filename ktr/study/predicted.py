@@ -26,8 +26,8 @@ from matplotlib.figure import Figure
 from ktr.analysis import palette
 from ktr.analysis.figure_style import STYLE, WIDTH
 from ktr.analysis.statistics import MeanInterval, mean_interval
-from ktr.config.endings import ending_of
-from ktr.errors import KtrError, MissingData
+from ktr.config.endings import write_lines
+from ktr.errors import MissingData
 from ktr.record.json_file import read_object, write_whole
 from ktr.study.estimates import CONFIDENCE, DRAWS
 from ktr.study.parts import ALL, RANDOM, REST, SAME_PLACES
@@ -189,17 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("study", type=Path, help="a study's folder, with study.json")
     parser.add_argument("table", type=Path, help="the folder of a table's runs, such as runs/table/controls")
     arguments = parser.parse_args(argv)
-    try:
-        sys.stdout.write(f"{write_prediction(arguments.study, arguments.table)}\n")
-    except KtrError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    except OSError as error:
-        if (ending := ending_of(error, None)) is None:
-            raise
-        sys.stderr.write(f"{ending[1]}\n")
-        return ending[0]
-    return 0
+    return write_lines(lambda: [write_prediction(arguments.study, arguments.table)])
 
 
 if __name__ == "__main__":

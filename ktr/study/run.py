@@ -24,9 +24,10 @@ from ktr.study.estimates import Estimator, require_batches, rule_estimates
 from ktr.study.gradients import PartGradients
 from ktr.study.parts import PartMaker
 from ktr.study.report import Findings, write_findings
-from ktr.types import Experience
+from ktr.types import Experience, Medium
 
 log = logging.getLogger(__name__)
+A_VIDEO = Medium("video", (2, 2, 2), 1.0)
 
 
 def run_study(config: DictConfig) -> tuple[str, Path]:
@@ -107,6 +108,10 @@ def _part_maker(config: DictConfig) -> PartMaker:
         check_members(f"others.{name}", other, TokenWeighting)
         if isinstance(other, BatchWeighting):
             raise ConfigError(f"others.{name}: it weighs a batch as a whole, and a study looks at groups one by one")
+        if set(other.required_views([A_VIDEO])) - set(weighting.required_views([A_VIDEO])):
+            raise ConfigError(
+                f"others.{name}: it compares with views that no signal of attribution has; turn that signal on"
+            )
     curve = {float(ratio): instantiate(config.selection, ratio=ratio) for ratio in config.ratios}
     return PartMaker(
         list(config.kinds), weighting, curve, {name: list(of) for name, of in config.oracles.items()}, others

@@ -13,9 +13,12 @@ from statistics import fmean
 from omegaconf import DictConfig
 
 from ktr.config.command_line import check_command_line
+from ktr.config.endings import write_lines
 from ktr.config.table_rows import is_finished
-from ktr.errors import KtrError, MissingData
+from ktr.errors import MissingData
 from ktr.record.json_file import read_object
+
+HELP = frozenset({"-h", "--help"})
 
 
 @dataclass(frozen=True)
@@ -84,14 +87,10 @@ def cost_lines(rows: Sequence[PlannedRow]) -> Iterator[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    try:
-        jobs = check_command_line("train", sys.argv[1:] if argv is None else argv)
-        for line in cost_lines(planned_rows(jobs)):
-            sys.stdout.write(f"{line}\n")
-    except KtrError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    return 0
+    arguments = sys.argv[1:] if argv is None else argv
+    if HELP.intersection(arguments):
+        return write_lines(lambda: [__doc__])
+    return write_lines(lambda: cost_lines(planned_rows(check_command_line("train", arguments))))
 
 
 if __name__ == "__main__":

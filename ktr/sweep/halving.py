@@ -15,18 +15,22 @@ from omegaconf import DictConfig
 
 from ktr.config.command_line import check_command_line
 from ktr.config.composing import compose
+from ktr.config.endings import write_lines
 from ktr.config.run_names import override_key
 from ktr.config.schemas import Rung
-from ktr.errors import ConfigError, KtrError
-from ktr.sweep.cost import cost_lines, planned_rows
+from ktr.errors import ConfigError
+from ktr.sweep.cost import HELP, cost_lines, planned_rows
 from ktr.sweep.fresh_process import JobFailed
 from ktr.tables.runs import find_tables
 
 _OF_A_RUNG = ("table.row", "seed", "trainer.max_steps", "table.name", "table.baseline", "table.seeds")
 
 
-def halve(overrides: Sequence[str]) -> Path:
-    """Run all rungs of a table; the folder of the last. Raises ``ConfigError`` where the table has none."""
+def halve(overrides: Sequence[str]) -> Iterator[str]:
+    """Run all rungs of a table; say which rows go on, and last where the table of the last rung is.
+
+    Raises ``ConfigError`` where the table has no rungs.
+    """
     table = _table(overrides)
     rungs: list[Rung] = list(table.rungs)
     rows, folder = list(table.rows), Path()
@@ -37,9 +41,8 @@ def halve(overrides: Sequence[str]) -> Path:
             raise JobFailed(f"rung {number + 1} of {table.name} did not end well: see above; started again it goes on")
         if number + 1 < len(rungs):
             rows = best_of_each(whole_run_accuracies(folder), rung.keep)
-            sys.stdout.write(f"rung {number + 1} of {len(rungs)}: {len(rows)} rows go on: {', '.join(rows)}\n")
-            sys.stdout.flush()
-    return folder
+            yield f"rung {number + 1} of {len(rungs)}: {len(rows)} rows go on: {', '.join(rows)}"
+    yield str(folder / "table.md")
 
 
 def best_of_each(accuracies: Mapping[str, float], keep: int) -> list[str]:
@@ -107,17 +110,12 @@ def _name(table: DictConfig, number: int) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
-    try:
-        if "--cost" in arguments:
-            arguments.remove("--cost")
-            for line in planned(arguments):
-                sys.stdout.write(f"{line}\n")
-            return 0
-        sys.stdout.write(f"{halve(arguments) / 'table.md'}\n")
-    except KtrError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    return 0
+    if HELP.intersection(arguments):
+        return write_lines(lambda: [__doc__])
+    if "--cost" in arguments:
+        arguments.remove("--cost")
+        return write_lines(lambda: planned(arguments))
+    return write_lines(lambda: halve(arguments))
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ class MatchedAdamW(AdamW):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One update. Raises ``ValueError`` where nothing was told of the other gradients."""
+        """One update. Raises ``ConfigError`` where nothing was told of the other gradients."""
         result = None
         if closure is not None:  # Lightning's, which may call match
             with torch.enable_grad():
@@ -63,7 +63,10 @@ class MatchedAdamW(AdamW):
 
     def _matching_scale(self) -> float:
         if not self._others:
-            raise ValueError("an update is matched with another gradient: call match before each step")
+            raise ConfigError(
+                "optimizer: each update is matched with GRPO's, and supervised training has none; take "
+                "ktr.training.optim.AdamWCosine"
+            )
         own_square, other_square = [], []
         for group in self.param_groups:
             for parameter in group["params"]:

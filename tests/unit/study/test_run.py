@@ -14,6 +14,10 @@ SMALL = [
     "num_groups=8", "data.questions_per_step=1", "data.train.num_questions=8", "data.validation.num_questions=1",
     "data.num_decoders=0", "sampling.num_completions=4", "sampling.max_tokens=48", "ratios=[0.5]",
 ]  # fmt: skip
+VISUAL = (
+    "{_target_:ktr.algorithm.weighting.KeyTokens,signals:{v:{_target_:ktr.attribution.signals.VisualSignal}},"
+    "selection:{_target_:ktr.attribution.selection.TopRatio}}"
+)
 
 
 def run(folder: Path, *overrides: str) -> tuple[str, Path]:
@@ -52,8 +56,10 @@ def test_a_policy_whose_rewards_are_all_equal_is_refused_in_one_sentence(tmp_pat
         ("advantage=token_baseline", "a study takes advantages of completions"),
         ("kinds=[tags]", "oracles: answer is none of kinds"),
         ("weighting=group_divergence attribution=none", "take weighting=key_tokens"),
+        ("+others.x={_target_:ktr.algorithm.entropy_minority.BatchEntropy}", "others.x: it weighs a batch as a whole"),
+        (f"+others.x={VISUAL} attribution=e", "others.x: it compares with views that no signal"),
     ],
 )
 def test_what_cannot_be_studied_is_refused_before_a_policy_is_loaded(override: str, said: str, tmp_path: Path):
     with pytest.raises(ConfigError, match=said):
-        run(tmp_path, *(override.split() if override.startswith("weighting") else [override]))
+        run(tmp_path, *override.split())

@@ -39,3 +39,7 @@ def test_finished_runs_cost_nothing_more(tmp_path: Path, capsys: pytest.CaptureF
 def test_without_a_measured_run_nothing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main([*TABLE, f"paths.runs={tmp_path}"]) == 2
     assert "no finished run below it" in capsys.readouterr().err
+
+
+def test_help_says_what_it_is_for(capsys: pytest.CaptureFixture[str]):
+    assert main(["--help"]) == 0 and "what a sweep would cost" in capsys.readouterr().out

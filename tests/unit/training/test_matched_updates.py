@@ -60,7 +60,7 @@ def test_other_gradients_are_clipped_and_must_be_told():
         optimizer.match(dict(zip(of, other, strict=True)), max_norm=1.0)
         moves(optimizer, of, gradients(0))
     torch.testing.assert_close(parameters[0].detach(), clipped[0].detach())
-    with pytest.raises(ValueError, match="call match before each step"):
+    with pytest.raises(ConfigError, match="supervised training has none"):
         moves(optimizers[0], parameters, gradients(0))
 
 
