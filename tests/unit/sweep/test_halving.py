@@ -40,16 +40,16 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, s
 
 
 def test_a_rung_starts_with_the_best_of_the_last(trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    assert main(["+experiment=table/regime", RUNGS, f"paths.runs={tmp_path}", "data.questions_per_step=4"]) == 0
+    regime = ["data.questions_per_step=4", "table.name=few"]
+    assert main(["+experiment=table/regime", RUNGS, f"paths.runs={tmp_path}", *regime]) == 0
     first, second = trained
     assert first["table.row"].count(",") == 19 and (first["seed"], first["trainer.max_steps"]) == ("7", "4")
-    assert second["table.row"].startswith("grpo_lr2,grpo_lr1,vet_lr1,vet_lr0.5,vt_lr0.5,vt_lr1,")
-    assert (second["table.baseline"], second["seed"]) == ("grpo_lr2", "0,1") and second[
-        "data.questions_per_step"
-    ] == "4"
+    assert second["table.row"].startswith("grpo_lr2,grpo_lr1,vet_lr1,vet_lr0.5,reasoning_lr0.5,reasoning_lr1,")
+    assert (second["table.baseline"], second["seed"]) == ("grpo_lr2", "0,1")
+    assert (first["table.name"], second["table.name"], second["data.questions_per_step"]) == ("few_1", "few_2", "4")
     out = capsys.readouterr().out
-    assert "rung 1 of 2: 10 rows go on: grpo_lr2, grpo_lr1, vet_lr1, vet_lr0.5, vt_lr0.5" in out
-    assert out.splitlines()[-1] == str(tmp_path / "table" / "regime_2" / "table.md")
+    assert "rung 1 of 2: 10 rows go on: grpo_lr2, grpo_lr1, vet_lr1, vet_lr0.5, reasoning_lr0.5" in out
+    assert out.splitlines()[-1] == str(tmp_path / "table" / "few_2" / "table.md")
 
 
 @pytest.mark.parametrize(
