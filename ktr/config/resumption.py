@@ -34,6 +34,7 @@ MAY_CHANGE = (
     "data.validation_batch_size", "scorer.chunk_size", "scorer.max_tokens_per_pass", "model.gradient_checkpointing",
     "rollout.max_rows", "rollout.gpu_memory_utilization", "rollout.kv_cache_gib", "rollout.sleep",
     "rollout.num_servers", "rollout.addresses", "rollout.host", "rollout.api_key_env", "rollout.devices",
+    "rollout.placement", "rollout.placement.*",
     # limits whose excess stops a run, so that their remedy is to raise them
     "rollout.start_limit_s", "rollout.time_limit_s", "rollout.max_restarts", "rollout.max_staleness",
     "rollout.max_model_len",

@@ -1,11 +1,9 @@
 """Two nodes train one run; when the link between them is cut both end in time and say why, and one goes on alone."""
 
 import os
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,49 +11,22 @@ import pytest
 from ktr.record.step_table import read_columns
 from ktr.training.checkpoint import checkpoints
 from tests.small_run import ROOT, Train, finished
+from tests.two_hosts import CARDS, cut_cable, on_host, two_hosts
 
 LIMIT_S, GRACE_S = 10, 150  # the second to print, close and end, on a machine that has other work
-HOSTS = {"ktr-first": ("ktr-1", "10.77.0.1"), "ktr-second": ("ktr-2", "10.77.0.2")}
 
 
-def ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True)
-
-
-def remove_hosts() -> None:
-    for host in HOSTS:
-        subprocess.run(["ip", "netns", "delete", host], capture_output=True)
-
-
-@pytest.fixture
-def hosts() -> Iterator[list[str]]:
-    """Two hosts, each a network namespace with one card, and a cable between them."""
-    if shutil.which("ip") is None or os.geteuid() != 0:
-        pytest.skip("network namespaces need root and iproute2's ip")
-    remove_hosts()
-    try:
-        ip("link", "add", "ktr-1", "type", "veth", "peer", "name", "ktr-2")
-        for host, (card, address) in HOSTS.items():
-            ip("netns", "add", host)
-            ip("link", "set", card, "netns", host)
-            ip("-n", host, "address", "add", f"{address}/24", "dev", card)
-            ip("-n", host, "link", "set", card, "up")
-            ip("-n", host, "link", "set", "lo", "up")
-    except subprocess.CalledProcessError as error:
-        remove_hosts()
-        pytest.skip(f"no network namespaces here: {error.stderr.decode().strip()}")
-    yield [*HOSTS]
-    remove_hosts()
+hosts = pytest.fixture(two_hosts)
 
 
 def start(host: str, node: int, arguments: list[str]) -> subprocess.Popen[str]:
     """One node's process, as a user starts it there."""
     environment = {
-        "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": HOSTS[host][0],
+        "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": CARDS[host],
         "MASTER_ADDR": "10.77.0.1", "MASTER_PORT": "29500", "NODE_RANK": str(node),
     }  # fmt: skip
     return subprocess.Popen(
-        ["ip", "netns", "exec", host, sys.executable, "-m", "ktr.train", *arguments],
+        [*on_host(host), sys.executable, "-m", "ktr.train", *arguments],
         cwd=ROOT, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
@@ -72,7 +43,7 @@ def test_a_cut_link_ends_both_and_one_goes_on(
     while len(checkpoints(run_dir / "checkpoints")) < 2:
         assert all(node.poll() is None for node in nodes), [node.communicate()[0] for node in nodes]
         os.sched_yield()
-    ip("-n", hosts[1], "link", "set", "ktr-2", "down")
+    cut_cable()
     cut = time.monotonic()
     told = [node.communicate(timeout=LIMIT_S + GRACE_S)[0] for node in nodes]
     assert [node.returncode for node in nodes] == [1, 1] and time.monotonic() - cut < LIMIT_S + GRACE_S

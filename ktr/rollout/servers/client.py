@@ -1,6 +1,7 @@
 """HTTP to one rollout server: answers, its own error messages, and the faults that another server can make up for."""
 
 import logging
+import socket
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,15 @@ import httpx
 from ktr.errors import EngineError
 
 logging.getLogger("httpx").setLevel(logging.WARNING)  # else it writes a line for each request
+_SILENT_S, _BETWEEN_S, _NUM_PROBES = 15, 5, 3
+# A node that is gone closes no connection: after half a minute without a sign of it the request breaks off.
+_NOTICE_A_LOST_NODE = [
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _SILENT_S),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _BETWEEN_S),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _NUM_PROBES),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * (_SILENT_S + _NUM_PROBES * _BETWEEN_S)),
+]
 
 
 class ServerFault(Exception):
@@ -36,9 +46,12 @@ class ServerClient:
             base_url=address,
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=httpx.Timeout(time_limit_s, connect=min(10.0, time_limit_s)),
-            # Each request has its own connection: one that was kept alive may have been closed by the server meanwhile,
-            # and that would look like a server that broke off.
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
+            transport=httpx.HTTPTransport(
+                # Each request has its own connection: one that was kept alive may have been closed by the server
+                # meanwhile, and that would look like a server that broke off.
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
+                socket_options=_NOTICE_A_LOST_NODE,
+            ),
             trust_env=False,  # a proxy is for the internet
         )
 

@@ -1,60 +1,70 @@
 """Runs a server and ends all of it when the trainer ends, however that comes about. Standard library only.
 
-    python -m ktr.rollout.servers.guard LOG [--remove PATH]... -- COMMAND...
+    python ktr/rollout/servers/guard.py < order
 
-The command runs in a process group of its own, its output in LOG; its id is the guard's only line on stdout. The guard
-ends the command and everything that it started (SIGTERM, a grace, SIGKILL) as soon as
+The order is a line of JSON, so that it goes through any command that starts a process on another node, and no list of
+processes shows what is in it: ``command``, ``log`` for its output, ``environment`` as changes to the guard's own (null:
+taken out), ``folder_variables`` that name the command's folder. The command runs in a process group of its own; the
+guard tells, as one line of JSON, its ``pid``, its ``folder`` and its ``shared_folder`` in shared memory. It ends the
+command and everything that it started (SIGTERM, a grace, SIGKILL) as soon as
 
-- its stdin closes or its parent is gone: the trainer closed the server, or ended, by SIGKILL too;
+- anything more is on its stdin, that closes, or its parent is gone: the trainer closed the server, or ended, by SIGKILL
+  too;
 - it gets SIGTERM or SIGINT;
 - the command's own process ends.
 
-Then it removes the paths it was given and what the processes had mapped from /dev/shm, and exits with the command's
-code. If the guard itself is killed, the kernel sends the command SIGTERM.
+Then it removes both folders and what the processes had mapped from /dev/shm, and exits with the command's code. If the
+guard itself is killed, the kernel sends the command SIGTERM.
 """
 
-import argparse
 import ctypes
+import json
 import os
 import select
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 GRACE_S = 10.0  # between SIGTERM and SIGKILL
 _SHARED = "/dev/shm/"
+_LONGEST_SOCKET_FOLDER = 60  # a path of a Unix socket has 107 characters at most, and a server appends some 40
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _libc = ctypes.CDLL(None)
 
 
-def main(arguments: Sequence[str]) -> int:
+def main() -> int:
     """Guard one command until it or the trainer ends; its exit code, 128 + n where signal n ended it."""
-    parser = argparse.ArgumentParser(prog="server_guard")
-    parser.add_argument("log", type=Path)
-    parser.add_argument("--remove", type=Path, action="append", default=[])
-    parser.add_argument("command", nargs="+")
-    options = parser.parse_args(arguments)
+    with open(0, "rb", buffering=0, closefd=False) as stdin:  # unbuffered: what comes after is for select
+        line = stdin.readline()
+    if not line:  # the trainer is gone already
+        return 1
+    order = json.loads(line)
     parent, started = os.getppid(), time.time()
+    folder = tempfile.mkdtemp(prefix="ktr-server-", dir=_temporary_folder())
+    shared_folder = tempfile.mkdtemp(prefix="ktr-server-", dir=_shared_memory())
+    environment = os.environ | order["environment"] | dict.fromkeys(order["folder_variables"], folder)
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)  # whatever the server starts stays a descendant of the guard
     wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(woken)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)  # it only has to wake the loop
 
-    with options.log.open("ab") as log:
+    with open(order["log"], "ab") as log:
         server = subprocess.Popen(
-            options.command,
+            order["command"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            env={name: value for name, value in environment.items() if value is not None},
             process_group=0,
             preexec_fn=_end_with_parent(os.getpid()),
         )
-    print(server.pid, flush=True)
+    print(json.dumps({"pid": server.pid, "folder": folder, "shared_folder": shared_folder}), flush=True)
     shared: set[str] = set()
     try:
         while not _told_to_end(wake, parent) and server.poll() is None:
@@ -62,8 +72,8 @@ def main(arguments: Sequence[str]) -> int:
     finally:
         shared |= _shared_files(_descendants(os.getpid()))
         _end(server)
-        for path in [*options.remove, *(Path(name) for name in shared)]:
-            _remove(path, started)
+        for path in (folder, shared_folder, *shared):
+            _remove(Path(path), started)
     code = server.returncode
     return code if code >= 0 else 128 - code
 
@@ -78,11 +88,11 @@ def _end_with_parent(guard: int) -> Callable[[], None]:
 
 
 def _told_to_end(wake: int, parent: int) -> bool:
-    """Wait a second at most; True once stdin is closed, the parent is gone, or a signal says so."""
+    """Wait a second at most; True once stdin has more or is closed, the parent is gone, or a signal says so."""
     readable, _, _ = select.select([0, wake], [], [], 1.0)
     if wake in readable and set(os.read(wake, 64)) - {signal.SIGCHLD}:
         return True
-    return os.getppid() != parent or (0 in readable and not os.read(0, 64))
+    return os.getppid() != parent or 0 in readable
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
@@ -149,6 +159,15 @@ def _shared_files(pids: set[int]) -> set[str]:
     return names
 
 
+def _temporary_folder() -> str:
+    folder = tempfile.gettempdir()
+    return folder if len(folder) <= _LONGEST_SOCKET_FOLDER - len("/ktr-server-12345678") else "/tmp"
+
+
+def _shared_memory() -> str | None:
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
 def _remove(path: Path, started: float) -> None:
     """A folder of the server's own, or a file that is ours and came into being after the server."""
     if path.is_dir():
@@ -160,4 +179,4 @@ def _remove(path: Path, started: float) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

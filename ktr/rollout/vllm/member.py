@@ -51,13 +51,19 @@ class Ask:
 
 @dataclass(frozen=True)
 class ServeCommand:
-    """How this run starts a server: vLLM's flags and environment, where it listens, where its log goes."""
+    """How this run starts a server: vLLM's flags and environment, where it listens, where its log goes.
+
+    On another node by ``placement``, the start of a command line; ``node`` is that node's name, or where a server that
+    stands here is reached.
+    """
 
     flags: Sequence[str]
-    environment: Mapping[str, str]
+    environment: Mapping[str, str | None]
     model: str
     host: str
     log_path: Path
+    node: str
+    placement: Sequence[str] = ()
 
 
 @dataclass
@@ -181,17 +187,22 @@ class VLLMServer:
         command = self.command
         assert command is not None
         where = ["--host", command.host, "--port", str(port)]
+        process = ServerProcess(
+            [sys.executable, "-m", "ktr.rollout.vllm.serve", command.model, *command.flags, *where],
+            command.environment,
+            command.log_path,
+            _FOLDER_VARIABLES,
+            _CONSEQUENCES,
+            command.placement,
+            self.start_limit_s,
+        )
         with self._lock:
-            if self._closed:
-                raise EngineError(self.name, "it was closed", "")
-            process = self.process = ServerProcess(
-                [sys.executable, "-m", "ktr.rollout.vllm.serve", command.model, *command.flags, *where],
-                command.environment,
-                command.log_path,
-                _FOLDER_VARIABLES,
-                _CONSEQUENCES,
-            )
-        self.pid, self.address = process.pid, f"http://{_in_url(command.host)}:{port}"
+            if not self._closed:
+                self.process = process
+        if self.process is not process:
+            process.close()
+            raise EngineError(self.name, "it was closed", "")
+        self.pid, self.address = process.pid, f"http://{_in_url(command.node)}:{port}"
         try:
             self._wait(self._client_of(self.address), process)
         except EngineError as error:
@@ -236,13 +247,15 @@ class VLLMServer:
         self._transfer = transfer
 
     def _transfer_info(self, client: ServerClient) -> TrainerInitInfo:
-        """Between GPUs one NCCL group for each server; on one machine without GPUs a file in shared memory."""
+        """Between GPUs one NCCL group for each server; without GPUs a file, in shared memory on one machine."""
         if torch.cuda.is_available():
             own_address = _address_towards(client.address)
             num_workers = client.get("/get_world_size")["world_size"]
             return NCCLTrainerInitInfo(own_address, free_port(own_address), 1 + num_workers, rank=0)
-        process = self.process
-        return HostTrainerInitInfo(rank=0) if process is None else HostTrainerInitInfo(process.shared_folder, rank=0)
+        if self.process is None or self.command is None:
+            return HostTrainerInitInfo(rank=0)
+        placed = bool(self.command.placement)  # then the logs' folder is one that both see
+        return HostTrainerInitInfo(self.command.log_path.parent if placed else self.process.shared_folder, rank=0)
 
     def _load_adapters(self, client: ServerClient, folder: Path) -> None:
         # A name is never used twice: vLLM would keep what it has under it.

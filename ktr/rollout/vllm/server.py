@@ -30,6 +30,7 @@ from ktr.errors import ConfigError
 from ktr.policy.family import Policy
 from ktr.ranks import rank_and_size
 from ktr.rollout.engine import SamplingParams
+from ktr.rollout.servers.placement import Placement
 from ktr.rollout.servers.pool import Question, ServerPool
 from ktr.rollout.vllm.setup import engine_arguments, engine_environment, quiet_vllm, require_vllm, serve_flags
 from ktr.types import PromptInputs, RolloutGroup
@@ -37,6 +38,7 @@ from ktr.types import PromptInputs, RolloutGroup
 log = logging.getLogger(__name__)
 _NAME = "vllm_server"
 _OF_THE_TRAINER = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_HANDED_ON = ("VLLM_", "NCCL_", "OMP_", "HF_HOME")  # to another node too, whatever starts processes there
 
 
 class VLLMServerEngine:
@@ -48,6 +50,7 @@ class VLLMServerEngine:
         num_servers: how many servers the run starts, over all its ranks; each rank has its own.
         addresses: servers that run already (``http://host:port``), instead; they are used, never started or ended.
         host: where started servers listen. Beyond loopback they need a key.
+        placement: the nodes of started servers; None: they stand here.
         api_key_env: the environment variable with the servers' key. Started servers without one get a random key.
         devices: for each started server, its GPUs as in ``CUDA_VISIBLE_DEVICES``; empty: all that the run sees.
         log_dir: where each server's output goes.
@@ -71,6 +74,7 @@ class VLLMServerEngine:
         num_servers: int = 1,
         addresses: Sequence[str] = (),
         host: str = "127.0.0.1",
+        placement: Placement | None = None,
         api_key_env: str = "KTR_VLLM_API_KEY",
         devices: Sequence[str | int] = (),
         start_limit_s: float = 600.0,
@@ -94,7 +98,10 @@ class VLLMServerEngine:
         self.num_generated, self.num_tokens, self.seconds, self.num_pushes = 0, 0, 0.0, 0
         self._lock = threading.Lock()  # nothing is pushed while something is generated
         self._num_servers, self._addresses, self._host, self._devices = num_servers, addresses, host, devices
-        self._key = _key(api_key_env, [host, *(_hostname(address) for address in addresses)])
+        self._placement = placement
+        # A server that was placed is known to nobody else: it can do with a key that is drawn for it.
+        hosts = [] if placement is not None else [host]
+        self._key = _key(api_key_env, [*hosts, *(_hostname(address) for address in addresses)])
         self._limits, self._max_restarts, self._log_dir = (start_limit_s, time_limit_s), max_restarts, Path(log_dir)
         if devices and len(devices) != num_servers:
             raise ConfigError(f"rollout.devices names the GPUs of {len(devices)} servers, there are {num_servers}")
@@ -203,9 +210,11 @@ class VLLMServerEngine:
             for i in _own_share(self._num_servers, "num_servers"):
                 environment = _environment(key, str(self._devices[i]) if self._devices else None)
                 log_path = self._log_dir / f"server-{i}.log"
-                command = ServeCommand(flags, environment, str(self.policy.path), self._host, log_path)
-                server = VLLMServer(f"{_NAME} {i}", self.policy, self._weights, key, *self._limits, command=command)
-                servers.append(server)
+                node, placement = (self._host, []) if self._placement is None else self._placement.of(i)
+                name = f"{_NAME} {i}" + (f" on {node}" if placement else "")
+                path = str(self.policy.path)
+                command = ServeCommand(flags, environment, path, self._host, log_path, node, placement)
+                servers.append(VLLMServer(name, self.policy, self._weights, key, *self._limits, command=command))
         pool = ServerPool(servers, self._max_restarts)
         atexit.register(self.close)
         try:
@@ -259,13 +268,15 @@ def _hostname(address: str) -> str:
     return place.hostname
 
 
-def _environment(key: str, devices: str | None) -> dict[str, str]:
-    """That of this process without its place among the ranks, plus what vLLM and ktr's additions to it read."""
+def _environment(key: str, devices: str | None) -> dict[str, str | None]:
+    """Changes to the environment where a server starts: the trainer's place among the ranks is taken out (None)."""
     package = str(Path(ktr.__file__).parents[1])
     path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
-    environment = {name: value for name, value in os.environ.items() if name not in _OF_THE_TRAINER}
+    environment: dict[str, str | None] = dict.fromkeys(_OF_THE_TRAINER)
+    environment |= {name: value for name, value in os.environ.items() if name.startswith(_HANDED_ON)}
     # A server's temporary folder goes with it; what torch compiles for one is of use to the next.
-    environment.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_{getpass.getuser()}")
+    compiled = f"{tempfile.gettempdir()}/torchinductor_{getpass.getuser()}"
+    environment["TORCHINDUCTOR_CACHE_DIR"] = os.environ.get("TORCHINDUCTOR_CACHE_DIR", compiled)
     environment |= engine_environment() | {
         "PYTHONPATH": path,
         "VLLM_API_KEY": key,

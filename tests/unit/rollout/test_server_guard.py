@@ -118,36 +118,29 @@ def test_when_the_server_is_killed_the_rest_of_it_ends_and_the_code_is_known(fol
 def test_a_killed_trainer_leaves_nothing_even_if_a_fork_of_it_lives(folder: Path, forked: str):
     trainer = subprocess.Popen([sys.executable, "-c", TRAINER, str(folder), forked], start_new_session=True)
     server = told(folder)
+    guard = parent(server["pids"][0])
     trainer.kill()
     trainer.wait()
     try:
         for pid in server["pids"]:
             assert_ends(pid)
-        scratch = Path(server["files"][0]).parent
     finally:
         os.killpg(trainer.pid, signal.SIGKILL) if forked else None
-    guard_is_done(folder, scratch)
-    assert_nothing_left(server, scratch)
+    assert_ends(guard)  # it removes files after the last process
+    assert_nothing_left(server, Path(server["files"][0]).parent)
 
 
-def guard_is_done(folder: Path, scratch: Path) -> None:
-    """The guard removes files after the last process: wait for the end of the one that was given this folder."""
-    for entry in Path("/proc").iterdir():
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if f"--remove={scratch}".encode() in words:
-            assert_ends(int(entry.name))
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def test_a_server_that_ignores_the_request_is_killed_after_the_grace(folder: Path):
-    short = "import sys; from ktr.rollout.servers import guard as g; g.GRACE_S = 0.1; sys.exit(g.main(sys.argv[1:]))"
-    guard = subprocess.Popen(
-        [sys.executable, "-c", short, str(folder / "log"), "--", *command(folder, "stubborn")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
+    short = "import sys; from ktr.rollout.servers import guard as g; g.GRACE_S = 0.1; sys.exit(g.main())"
+    guard = subprocess.Popen([sys.executable, "-c", short], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    order = {"command": command(folder, "stubborn"), "environment": {}, "log": str(folder / "log")}
+    assert guard.stdin is not None
+    guard.stdin.write(json.dumps(order | {"folder_variables": []}).encode() + b"\n")
+    guard.stdin.flush()
     server = told(folder)
     guard.communicate(timeout=DEADLINE_S)
     assert guard.returncode == 128 + signal.SIGKILL
@@ -188,6 +181,35 @@ def test_a_terminal_cannot_interrupt_the_server_before_the_trainer_does(folder: 
         assert os.getpgid(process.pid) not in (os.getpgid(0), os.getpgid(process._guard.pid))
     finally:
         process.close()
+
+
+def test_a_placement_starts_it_elsewhere_with_its_key_in_no_list_of_processes(folder: Path):
+    there = (
+        "import os, sys; print('queued', flush=True); os.environ['NODE'] = 'n7'; os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    says = (
+        "import json, os; print(json.dumps(dict(os.environ)), flush=True); open(os.environ['READY'], 'w').write('{}')"
+    )
+    secret = {"SECRET": "k-3-y", "HOME": None, "READY": str(folder / "ready")}
+    placement = [sys.executable, "-c", there]
+    process = ServerProcess([sys.executable, "-c", says], secret, folder / "log", placement=placement)
+    command_line = Path(f"/proc/{process._guard.pid}/cmdline").read_bytes()
+    told(folder)
+    process.close()
+    environment = json.loads((folder / "log").read_text().splitlines()[-1])
+    assert (environment["NODE"], environment["SECRET"]) == ("n7", "k-3-y") and "HOME" not in environment
+    assert environment["TMPDIR"] == str(process.folder) and b"k-3-y" not in command_line
+
+
+def test_a_placement_that_fails_or_starts_nothing_says_why(folder: Path):
+    fails = [sys.executable, "-c", "import sys; sys.exit('srun: error: Invalid node name specified')"]
+    process = ServerProcess(command(folder), {}, folder / "log", placement=fails)
+    assert process.exit_code is not None and process.reason() == "error: Invalid node name specified"
+    process.close()
+    waits = [sys.executable, "-c", "import time; time.sleep(600)"]
+    process = ServerProcess(command(folder), {}, folder / "log", placement=waits, start_limit_s=0.2)
+    assert process.exit_code is not None and process.reason() == "error: no process was started within 0.2 s"
+    process.close()
 
 
 def test_the_guard_loads_the_standard_library_only():
