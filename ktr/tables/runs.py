@@ -61,7 +61,10 @@ class TableRun:
 
 @dataclass(frozen=True)
 class TableRuns:
-    """The runs of one table. ``rows`` has every row that is planned, in order, those without any run too."""
+    """The runs of one table. ``rows`` has every row that is planned, in order, those without any run too.
+
+    Of successive halving a rung is a table, and has the rows that reached it.
+    """
 
     name: str
     title: str
@@ -161,6 +164,8 @@ def _table(name: str, runs: Sequence[TableRun]) -> TableRuns:
     planned: dict[str, Any] = {}
     for node in nodes:
         planned |= {str(row): overrides for row, overrides in (node.get("rows") or {}).items()}
+    if any(node.get("rungs") for node in nodes):  # of rows that were left behind there is nothing to say
+        planned = {row: planned[row] for row in planned if any(run.row == row for run in runs)}
     seeds = sorted({int(seed) for node in nodes for seed in node.get("seeds") or ()} | {run.seed for run in runs})
     kept: dict[tuple[str, int], TableRun] = {}
     for run in sorted(runs, key=lambda run: run.summary is None):  # a finished run stands before one that was cut off

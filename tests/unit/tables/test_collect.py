@@ -97,3 +97,10 @@ def test_steps_that_cannot_be_read_are_one_error_too(tmp_path, capsys, content):
     (run / "metrics.csv").write_text(content)
     assert main(["tables", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith(f"{run / 'metrics.csv'}: cannot be read")
+
+
+def test_a_rung_has_the_rows_that_reached_it(tmp_path):
+    rungs = {"table.rungs": [{"updates": 4, "seeds": [0], "keep": 1}]}
+    write_run(tmp_path, "vet", changes=rungs)
+    (table,) = find_tables(tmp_path)
+    assert [*table.rows] == ["vet"] and [*table.overrides] == ["vet"]
