@@ -35,7 +35,7 @@ def halve(overrides: Sequence[str]) -> Iterator[str]:
     rungs: list[Rung] = list(table.rungs)
     rows, folder = list(table.rows), Path()
     for number, rung in enumerate(rungs):
-        arguments = _of_rung(overrides, table, number, rows)
+        arguments = [*overrides, *_of_rung(table, number, rows)]
         folder = Path(compose("train", [*overrides, f"table.name={_name(table, number)}"]).paths.run_dir).parent
         if subprocess.run([sys.executable, "-m", "ktr.train", *arguments]).returncode:
             raise JobFailed(f"rung {number + 1} of {table.name} did not end well: see above; started again it goes on")
@@ -74,7 +74,7 @@ def planned(overrides: Sequence[str]) -> Iterator[str]:
     table = _table(overrides)
     rows, hours = list(table.rows), 0.0
     for number, rung in enumerate(table.rungs):
-        jobs = check_command_line("train", _of_rung(overrides, table, number, rows))
+        jobs = check_command_line("train", [*overrides, *_of_rung(table, number, rows)])
         of_rung = planned_rows(jobs)
         yield f"rung {number + 1}: {rung.updates} updates, seeds {list(rung.seeds)}"
         yield from cost_lines(of_rung)
@@ -94,12 +94,11 @@ def _table(overrides: Sequence[str]) -> DictConfig:
     return table
 
 
-def _of_rung(overrides: Sequence[str], table: DictConfig, number: int, rows: Sequence[str]) -> list[str]:
+def _of_rung(table: DictConfig, number: int, rows: Sequence[str]) -> list[str]:
     rung = table.rungs[number]
     baseline = next(row for row in rows if method_of(row) == method_of(table.baseline))
     seeds = ",".join(map(str, rung.seeds))
     return [
-        *(override for override in overrides if override_key(override) != "table.name"),
         f"table.row={','.join(rows)}", f"seed={seeds}", f"table.seeds=[{seeds}]", f"table.baseline={baseline}",
         f"trainer.max_steps={rung.updates}", f"table.name={_name(table, number)}",
     ]  # fmt: skip

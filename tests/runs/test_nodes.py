@@ -68,3 +68,43 @@ def test_a_node_that_nobody_joins_says_so_in_time(hosts: list[str], small_run: l
     output, _ = waiting.communicate(timeout=LIMIT_S + GRACE_S)
     assert waiting.returncode == 1
     assert "LostRank: the other ranks cannot be reached" in output.splitlines()[-1], output
+
+
+CLIENT = """
+import sys, time
+from ktr.rollout.servers.client import ServerClient, ServerFault
+client = ServerClient("silent", sys.argv[1], None, 600.0, "")
+print("asks", flush=True)
+try:
+    client.post("/question", {})
+except ServerFault as fault:
+    print(fault.blames, fault, flush=True)
+"""
+SILENT = """
+import socket
+listener = socket.create_server(("0.0.0.0", 8123))
+print("listens", flush=True)
+held = listener.accept()
+print("asked", flush=True)
+listener.accept()
+"""
+
+
+def test_a_question_on_its_way_to_a_node_that_is_lost_breaks_off_long_before_its_limit(hosts: list[str]):
+    def on(host: str, code: str, *arguments: str) -> subprocess.Popen[str]:
+        command = [*on_host(host), sys.executable, "-c", code, *arguments]
+        return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True)
+
+    server = on(hosts[1], SILENT)
+    assert server.stdout is not None and server.stdout.readline() == "listens\n"
+    client = on(hosts[0], CLIENT, f"http://{hosts[1]}:8123")
+    try:
+        assert client.stdout is not None and client.stdout.readline() == "asks\n"
+        assert server.stdout.readline() == "asked\n"
+        cut_cable()
+        told, _ = client.communicate(timeout=120)  # of 600 seconds that an answer may take
+        assert told.startswith("all no sign of its node")
+    finally:
+        client.kill()
+        server.kill()
+        server.communicate()

@@ -19,6 +19,7 @@ from ktr.errors import ConfigError, EngineError
 from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.rollout.engine import SamplingParams
 from ktr.rollout.servers.client import ServerClient
+from ktr.rollout.servers.placement import Placement
 from ktr.rollout.vllm.member import VLLMServer
 from ktr.rollout.vllm.server import VLLMServerEngine
 from ktr.types import PromptInputs
@@ -241,6 +242,9 @@ def test_unusable_settings_are_refused_before_anything_starts(
     refused("KTR_VLLM_API_KEY", host="0.0.0.0")
     refused("KTR_VLLM_API_KEY", addresses=["http://10.0.0.1:8000"])
     refused("http://host:port", addresses=["10.0.0.1"])
+    placement = Placement(["n3"], ["ssh", "{node}"])
+    refused(r"rollout\.addresses: servers that are placed", addresses=["http://127.0.0.1:8000"], placement=placement)
+    refused(r"rollout\.host=127\.0\.0\.1: servers that are placed", placement=placement)
     refused("the GPUs of 1 servers, there are 2", num_servers=2, devices=["0"])
 
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)

@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,11 +77,14 @@ class ServerClient:
         self._http.close()
 
     def _request(self, method: str, path: str, is_text: bool = False, **content: Any) -> Any:
+        started = time.monotonic()
         try:
             response = self._http.request(method, path, **content)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise ServerFault(f"it cannot be reached ({error})", blames="nobody") from error
         except httpx.TimeoutException as error:
+            if (waited := time.monotonic() - started) < self.time_limit_s:  # the kernel's word, not ours
+                raise ServerFault(f"no sign of its node, {waited:.0f} s after the request", blames="all") from error
             raise ServerFault(f"no answer to {path} within {self.time_limit_s:g} s") from error
         except httpx.TransportError as error:
             raise ServerFault(f"the connection broke ({error or type(error).__name__})", blames="all") from error

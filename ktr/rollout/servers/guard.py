@@ -54,26 +54,28 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)  # it only has to wake the loop
 
-    with open(order["log"], "ab") as log:
-        server = subprocess.Popen(
-            order["command"],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env={name: value for name, value in environment.items() if value is not None},
-            process_group=0,
-            preexec_fn=_end_with_parent(os.getpid()),
-        )
-    print(json.dumps({"pid": server.pid, "folder": folder, "shared_folder": shared_folder}), flush=True)
-    shared: set[str] = set()
+    server, shared = None, set[str]()
     try:
+        with open(order["log"], "ab") as log:
+            server = subprocess.Popen(
+                order["command"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={name: value for name, value in environment.items() if value is not None},
+                process_group=0,
+                preexec_fn=_end_with_parent(os.getpid()),
+            )
+        print(json.dumps({"pid": server.pid, "folder": folder, "shared_folder": shared_folder}), flush=True)
         while not _told_to_end(wake, parent) and server.poll() is None:
             shared |= _shared_files(_descendants(os.getpid()))
     finally:
         shared |= _shared_files(_descendants(os.getpid()))
-        _end(server)
+        if server is not None:
+            _end(server)
         for path in (folder, shared_folder, *shared):
             _remove(Path(path), started)
+    assert server is not None  # else what kept it from starting was raised
     code = server.returncode
     return code if code >= 0 else 128 - code
 

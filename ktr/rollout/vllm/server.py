@@ -103,6 +103,12 @@ class VLLMServerEngine:
         hosts = [] if placement is not None else [host]
         self._key = _key(api_key_env, [*hosts, *(_hostname(address) for address in addresses)])
         self._limits, self._max_restarts, self._log_dir = (start_limit_s, time_limit_s), max_restarts, Path(log_dir)
+        if placement is not None and (addresses or _is_loopback(host)):
+            what = "rollout.addresses" if addresses else f"rollout.host={host}"
+            raise ConfigError(
+                f"{what}: servers that are placed are started by the run, and reached from here; leave addresses out, "
+                "and let them listen on host=0.0.0.0, or take rollout/placement=here"
+            )
         if devices and len(devices) != num_servers:
             raise ConfigError(f"rollout.devices names the GPUs of {len(devices)} servers, there are {num_servers}")
         self._arguments = engine_arguments(

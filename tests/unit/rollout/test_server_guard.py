@@ -212,6 +212,17 @@ def test_a_placement_that_fails_or_starts_nothing_says_why(folder: Path):
     process.close()
 
 
+def test_a_command_that_is_not_there_says_so_and_leaves_no_folder(folder: Path):
+    (temporary := folder / "temporary").mkdir()
+    placement = ["env", f"TMPDIR={temporary}"]
+    before = {*Path("/dev/shm").glob("ktr-server-*")}
+    process = ServerProcess([str(folder / "missing")], {}, folder / "log", placement=placement)
+    process._guard.wait(DEADLINE_S)
+    assert "No such file or directory" in process.reason()
+    process.close()
+    assert not [*temporary.iterdir()] and not {*Path("/dev/shm").glob("ktr-server-*")} - before
+
+
 def test_the_guard_loads_the_standard_library_only():
     code = "import sys, ktr.rollout.servers.guard; print(*{name.partition('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
