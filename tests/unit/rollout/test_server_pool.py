@@ -205,7 +205,8 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 def test_a_faulty_server_is_given_up_and_its_questions_are_answered_elsewhere(pool_of, caplog, fault):
-    a, b = FakeServer("a", Once(fault), time_limit_s=0.3), FakeServer("b", right)
+    limit_s = 0.3 if fault is hangs else DEADLINE_S  # a machine with other work may be slow to give any other fault
+    a, b = FakeServer("a", Once(fault), time_limit_s=limit_s), FakeServer("b", right)
     pool = pool_of(a, b, max_restarts=0)
     assert ask(pool, 8) == [10 * i for i in range(8)]
     incident = pool.incidents[0]
