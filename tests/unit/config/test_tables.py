@@ -28,6 +28,7 @@ NAMES = {"main", "rl_methods", "signals", "frames", "ratio", "weighting", "dista
     "controls_matched",
     "gradients",
     "regime",
+    "reasoning",
     "methods_after",
 }
 
