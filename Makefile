@@ -60,7 +60,7 @@ train: setup  ## Train: make train ARGS="+experiment=vet_64f seed=1"
 test: setup  ## Run the tests that need no GPU
 	$(OFFLINE) $(BIN)/python -m pytest $(PYTEST_ARGS) tests/unit tests/parity tests/golden
 
-test-runs: setup  ## Run tests/runs: whole sweeps, killed and started again
+test-runs: setup  ## Run tests/runs: whole runs, on two ranks, killed and started again
 	$(OFFLINE) $(BIN)/python -m pytest $(PYTEST_ARGS) tests/runs
 
 CHROMIUM ?= chromium

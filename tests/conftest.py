@@ -12,6 +12,7 @@ import tests.typecheck  # noqa: F401  (the hook finds it by name)
 install_import_hook("ktr", "tests.typecheck.typechecker")  # before any module of ktr is imported
 
 import gc
+import logging
 import random
 
 import pytest
@@ -53,11 +54,12 @@ def ktr_folders(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(autouse=True)
-def fixed_seeds():
-    """Each test starts from the same state of every global generator, whatever ran before it."""
+def same_state():
+    """Each test starts from the same state of every global generator, and hears what is logged, whatever ran before."""
     import numpy as np
     import torch
 
+    logging.disable(logging.NOTSET)  # a benchmark that ran in this process silences it
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
