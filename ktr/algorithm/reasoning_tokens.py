@@ -67,4 +67,5 @@ def answer_tokens(tokenizer: Any, ids: Sequence[int]) -> tuple[int, int]:
         return len(tokenizer.decode(ids[:num_tokens]))
 
     places = range(len(ids) + 1)  # a token may hold an end of a tag and a start of the answer: then it is the answer's
-    return bisect_right(places, start, key=length) - 1, bisect_left(places, end, key=length)
+    after = bisect_right(places, end, key=length) - 1  # of prefixes that end within a character: the one behind it
+    return bisect_right(places, start, key=length) - 1, max(bisect_left(places, end, key=length), after)

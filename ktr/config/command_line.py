@@ -30,7 +30,7 @@ from ktr.config.search_path import (
     search_folders,
     with_search_path,
 )
-from ktr.config.table_rows import check_row, check_row_is_whole, row_overrides
+from ktr.config.table_rows import check_row, check_row_is_whole, check_rows, row_overrides
 from ktr.errors import ConfigError, KtrError
 
 
@@ -69,7 +69,7 @@ def checked(config_name: str, arguments: Sequence[str]) -> tuple[list[str], Name
     Ends the process with one sentence where the command line is wrong.
     """
     try:
-        whole, options = _given(config_name, arguments)
+        whole, options = given(config_name, arguments)
         return whole, options, *_checked(config_name, options)
     except KtrError as error:
         sys.exit(_report(config_name, WRONG, f"{type(error).__name__}: {error}"))
@@ -81,11 +81,11 @@ def check_command_line(config_name: str, arguments: Sequence[str]) -> list[DictC
     Raises ConfigError on keys, choices and values that are wrong and on two jobs of one name; MissingModel,
     MissingData and MissingExtra where what a job needs is not there (not with ``--cfg``, which only prints).
     """
-    return _checked(config_name, _given(config_name, arguments)[1])[0]
+    return _checked(config_name, given(config_name, arguments)[1])[0]
 
 
-def _given(config_name: str, arguments: Sequence[str]) -> tuple[list[str], Namespace]:
-    """The command line with its search paths made whole, and what Hydra reads in it."""
+def given(config_name: str, arguments: Sequence[str]) -> tuple[list[str], Namespace]:
+    """The command line with its search paths made whole, and what Hydra reads in it. Raises ConfigError."""
     options = get_args_parser().parse_args(list(arguments))
     if options.config_path is not None:
         raise ConfigError(
@@ -148,7 +148,8 @@ def _jobs(config_name: str, overrides: list[str], multirun: bool) -> tuple[list[
     if not multirun and not any(o.key_or_group == "experiment" for o in parsed):
         return [overrides], False
     composed = compose_unchecked(config_name, [override for override in parsed if not override.is_sweep_override()])
-    table = composed.get("table")
+    if (table := composed.get("table")) is not None:
+        check_rows(table)
     if not multirun and str(composed.hydra.mode) != "RunMode.MULTIRUN":
         if table is not None:
             check_row_is_whole(table.rows, overrides)

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from ktr.config.resumption import plain, written_config
@@ -30,6 +32,22 @@ def row_overrides(rows: Mapping[str, Sequence[str]], overrides: Sequence[str]) -
         if (key := override_key(override)) in given:
             raise ConfigError(f"{key}={given[key]}: the rows of this table differ in {key}; row {row} sets {override}")
     return [*overrides, *rows[row]]
+
+
+def check_rows(table: DictConfig) -> None:
+    """Raise ConfigError where a table has no such baseline, or a row that the command line would read as another."""
+    if table.baseline not in table.rows:
+        raise ConfigError(f"table.baseline={table.baseline}: no such row; choose from {', '.join(table.rows)}")
+    for row in table.rows:
+        try:
+            read = OverridesParser.create().parse_override(f"{_ROW}={row}").value()
+        except HydraException:
+            read = None
+        if str(read) != row:
+            raise ConfigError(
+                f"table.rows: a row cannot be called {row}: a command line reads another value there; begin with a "
+                "letter, and go on with letters, digits, - and _"
+            )
 
 
 def check_row_is_whole(rows: Mapping[str, Sequence[str]], overrides: Sequence[str]) -> None:

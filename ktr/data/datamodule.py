@@ -1,6 +1,9 @@
 """The Lightning data module: encoded questions for training and validation, resumable to the question."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import cached_property
+from hashlib import blake2b
 from typing import Any
 
 import torch.distributed
@@ -101,6 +104,7 @@ class QuestionDataModule(LightningDataModule):
             "questions": self.position.questions,
             "batches": self.position.batches,
             "order": self._order_facts(),
+            "rows": self._rows,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -109,6 +113,12 @@ class QuestionDataModule(LightningDataModule):
                 f"the checkpoint was made with {state_dict['order']}, this run has {self._order_facts()}: resume with "
                 "the same data, seed and questions_per_step, or start a new run from the checkpoint's weights"
             )
+        for part, digest in state_dict.get("rows", {}).items():  # checkpoints before 0.2 have none
+            if digest != self._rows[part]:
+                raise ConfigError(
+                    f"data.{part}: its rows are others than those that the run began with; put them back as they were, "
+                    "or start a new run from the checkpoint's weights"
+                )
         self.position.questions, self.position.batches = state_dict["questions"], state_dict["batches"]
 
     def _encode(self, question: VideoQuestion) -> PromptInputs:
@@ -129,6 +139,10 @@ class QuestionDataModule(LightningDataModule):
             "questions_per_step": self.questions_per_step,
         }
 
+    @cached_property
+    def _rows(self) -> dict[str, str]:
+        return {"train": _digest(self.train.questions), "validation": _digest(self.validation.questions)}
+
     def _share(self, gather: Gather | None = None) -> Share:
         if self.trainer is None:
             return Share()
@@ -147,3 +161,12 @@ class QuestionDataModule(LightningDataModule):
             return gathered
 
         return gather
+
+
+def _digest(questions: Iterable[VideoQuestion]) -> str:
+    """Of what is asked, answered and shown; not of where media lie, for folders may be moved."""
+    digest = blake2b(digest_size=8)
+    for question in questions:
+        shown = [(file.path.name, file.kind, file.clip) for file in question.media]
+        digest.update(repr((replace(question, media=(), extra={}), shown)).encode())
+    return digest.hexdigest()

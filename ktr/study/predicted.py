@@ -152,15 +152,15 @@ def draw_prediction(rows: Sequence[Outcome]) -> Figure:
 
 
 def _predicted(of: Mapping[str, Any], whole: Mapping[str, Any], run: TableRun) -> float:
-    signal, lost = of["signal"]["value"], of["lost"]["value"]
+    groups_of_all, signal, lost = (_number(value["value"]) for value in (whole["groups"], of["signal"], of["lost"]))
     own = max(0.0, lost + 2 * signal - 1)
     num_groups = float(run.config["data"]["questions_per_step"])
     optimizer = run.config["optimizer"]
     if optimizer["_target_"].endswith(".MatchedAdamWCosine"):
         beta = float(optimizer["betas"][0])
         num_groups *= (1 + beta) / (1 - beta)
-    noise = of["noise"]["value"] * _number(whole["groups"]["value"])
-    return signal / math.sqrt(own + noise / num_groups)
+    length = own + of["noise"]["value"] * groups_of_all / num_groups
+    return signal / math.sqrt(length) if length > 0 else 0.0  # of a rule that takes no token
 
 
 def _number(value: float | None) -> float:

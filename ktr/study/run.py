@@ -20,6 +20,7 @@ from ktr.evaluation.parts import check_members, check_parts, loss_parts, reward_
 from ktr.policy.encoder_pool import EncoderPool
 from ktr.policy.family import Policy
 from ktr.record.run_record import start_run
+from ktr.rollout.group_sampler import GroupSampler
 from ktr.study.estimates import Estimator, require_batches, rule_estimates
 from ktr.study.gradients import PartGradients
 from ktr.study.parts import PartMaker
@@ -54,6 +55,9 @@ def run_study(config: DictConfig) -> tuple[str, Path]:
     scorer, sampling, reward, loss = (instantiate(config[part]) for part in ("scorer", "sampling", "reward", "loss"))
     checked = reward_parts(reward) | {"advantage": advantage} | loss_parts(loss) | weighting_parts(parts.weighting)
     check_parts(checked, data.train.questions[0])
+    if reward.reads_selection:
+        raise ConfigError("reward: one that counts selected tokens pays after a selection, and a study compares many")
+    sampler = GroupSampler(engine, reward.contrast, policy.temporal_patch_size)
     gradients = PartGradients(
         policy, scorer, loss, parts, instantiate(config.label), num_batches, max_gib=config.max_gib
     )
@@ -62,7 +66,7 @@ def run_study(config: DictConfig) -> tuple[str, Path]:
     with closing(engine), ProgressLine("study", total=total) as progress:
         for number, batch in enumerate(islice(data.train_dataloader(), num_batches)):
             seeds = [prompt.question.seed(config.seed, number) for prompt in batch]
-            groups = engine.generate(batch, sampling, seeds)
+            groups = sampler.generate(batch, sampling, seeds)
             experiences = [
                 Experience(group, by_name, rewards_G, advantage(rewards_G))
                 for group, (by_name, rewards_G) in zip(groups, reward.of_groups(groups), strict=True)
@@ -95,9 +99,10 @@ def run_study(config: DictConfig) -> tuple[str, Path]:
 
 def _part_maker(config: DictConfig) -> PartMaker:
     weighting = instantiate(config.weighting)
-    if not isinstance(weighting, KeyTokens):
+    if type(weighting) is not KeyTokens:  # what others do beside the union would be lost
         raise ConfigError(
-            f"weighting={config.weighting._target_}: rules are unions of signals; take weighting=key_tokens"
+            f"weighting={config.weighting._target_}: rules are unions of signals; take weighting=key_tokens, and "
+            "others.<name> for another weighting"
         )
     if config.ratios and "ratio" not in config.selection:
         raise ConfigError("ratios: this selection has no ratio; give ratios=[] or selection=top_ratio")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from ktr.config.command_line import check_command_line
+from ktr.config.command_line import check_command_line, given
 from ktr.config.composing import compose
 from ktr.config.endings import write_lines
 from ktr.config.run_names import override_key
@@ -31,6 +31,7 @@ def halve(overrides: Sequence[str]) -> Iterator[str]:
 
     Raises ``ConfigError`` where the table has no rungs.
     """
+    overrides = _whole(overrides)
     table = _table(overrides)
     rungs: list[Rung] = list(table.rungs)
     rows, folder = list(table.rows), Path()
@@ -71,6 +72,7 @@ def whole_run_accuracies(folder: Path) -> dict[str, float]:
 
 def planned(overrides: Sequence[str]) -> Iterator[str]:
     """What the rungs would cost, before it is known which rows go on."""
+    overrides = _whole(overrides)
     table = _table(overrides)
     rows, hours = list(table.rows), 0.0
     for number, rung in enumerate(table.rungs):
@@ -81,6 +83,11 @@ def planned(overrides: Sequence[str]) -> Iterator[str]:
         hours += sum(row.num_runs * row.core_minutes for row in of_rung) / 60
         rows = best_of_each(dict.fromkeys(rows, 0.0), rung.keep)
     yield f"all rungs: {hours:.1f} core-hours"
+
+
+def _whole(arguments: Sequence[str]) -> list[str]:
+    """The overrides of a command line, folders of one's own (``--config-dir``) among them."""
+    return given("train", arguments)[1].overrides
 
 
 def _table(overrides: Sequence[str]) -> DictConfig:

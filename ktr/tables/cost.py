@@ -119,21 +119,25 @@ def _clock(runs: Sequence[TableRun]) -> str:
 
 
 def _notes(runs: Sequence[TableRun], updates: int) -> list[str]:
-    notes = []
-    asked = {_at(run.config, "data", "questions_per_step") for run in runs}
-    held = {_at(run.config, "data", "train", "num_questions") for run in runs}
-    if not all(isinstance(number, int) for number in asked | held):
-        notes.append("The config doesn't tell how many training questions there are: some may be met more than once.")
-    elif runs and (met := max(asked) * updates // min(_updates_per_batch(run.config) for run in runs)) > min(held):
-        notes.append(
-            f"{updates} updates take {met} questions of {min(held)}: some are met more than once, so "
-            "training accuracy is no estimate of accuracy on unseen questions."
-        )
-    return notes
+    again: dict[str, str] = {}
+    for run in runs:
+        asked, held = _at(run.config, "data", "questions_per_step"), _at(run.config, "data", "train", "num_questions")
+        if not (isinstance(asked, int) and isinstance(held, int)):
+            return ["The config doesn't tell how many training questions there are: some may be met more than once."]
+        if (met := round(asked * _num_batches(run, updates))) > held:
+            again[run.row] = f"{met} questions of {held}"
+    return [
+        f"{updates} updates of {row} take {told}: some are met more than once, so training accuracy is no estimate of "
+        "accuracy on unseen questions."
+        for row, told in again.items()
+    ]
 
 
-def _updates_per_batch(config: Mapping[str, Any]) -> int:
-    return _at(config, "algorithm", "updates_per_rollout") or 1
+def _num_batches(run: TableRun, updates: int) -> float:
+    """The batches that so many updates took: dynamic sampling takes several for a step."""
+    for_a_step = list(run.steps("metrics.csv", "rollout/num_batches").values()) or [1.0]
+    steps = updates // (_at(run.config, "algorithm", "updates_per_rollout") or 1)
+    return steps * sum(for_a_step) / len(for_a_step)
 
 
 def _at(config: Mapping[str, Any], *keys: str) -> Any:

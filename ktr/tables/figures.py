@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ktr.analysis import palette
 from ktr.analysis.figure_style import STYLE, WIDTH
-from ktr.analysis.statistics import MeanInterval, smooth
+from ktr.analysis.statistics import MeanInterval
 from ktr.tables.cost import CPU, WINDOW, Cost, Progress
 from ktr.tables.grids import PAPER, metric_title
 from ktr.tables.published import column_title
@@ -120,9 +120,10 @@ def mean_curve(runs: Mapping[int, Progress]) -> tuple[NDArray, NDArray, NDArray]
     updates = sorted(set.intersection(*(set(run.accuracy) for run in logged))) if logged else []
     if not updates:
         return None
-    accuracy = np.mean([smooth([run.accuracy[at] for at in updates], WINDOW) for run in logged], axis=0)
+    accuracy = np.array([[run.mean_accuracy(at, WINDOW) for at in updates] for run in logged], float).mean(axis=0)
     timed = all(at in run.seconds for run in logged for at in updates)
-    seconds = [np.cumsum([run.seconds[at] for at in updates]) for run in logged] if timed else []
+    rows = np.diff([0, *updates])  # a row of seconds is that of an update, and may stand for several
+    seconds = [np.cumsum([run.seconds[at] for at in updates] * rows) for run in logged] if timed else []
     return np.array(updates), np.mean(seconds, axis=0) if timed else np.array([]), accuracy
 
 

@@ -22,7 +22,8 @@ class StateFile(TorchCheckpointIO):
     """Writes a state straight to its place: Lightning's own copies it in memory, then into the temporary folder."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        torch.save(checkpoint, path)
+        with Path(path).open("wb") as file:  # given a path, torch would not say which fault of the disk it was
+            torch.save(checkpoint, file)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Reads a state with what ranks wrote in parts beside it, so that one that holds all of it can go on."""

@@ -145,10 +145,13 @@ def _views(module: PolicyModule) -> dict[str, Sequence[View]]:
 def _accuracy_at_start(
     run_dir: Path, trainer: Trainer, module: PolicyModule, datamodule: LightningDataModule, resumed: bool
 ) -> dict[str, Any]:
-    """Held-out accuracy before the first update, measured once a run and kept for when it is resumed."""
-    if (kept := read_object(run_dir / _START)) is not None:
-        return kept
+    """Held-out accuracy before the first update, measured once a run and kept for when it is resumed.
+
+    A run that starts anew reads none: rank 0 may still have to remove that of an earlier one.
+    """
     if resumed:
+        if (kept := read_object(run_dir / _START)) is not None:
+            return kept
         raise MissingData(
             f"{run_dir / _START}: the held-out accuracy at the start is not there, and cannot be measured after "
             "updates: put the file back, or give another name=… for a run of its own"

@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 from lightning.pytorch.strategies import ModelParallelStrategy
+from torch.distributed.checkpoint.api import CheckpointException
 
 from ktr.policy.family import Policy
 from ktr.policy.shards import SHARDS, write_shards
@@ -64,7 +65,10 @@ class ShardedStrategy(ModelParallelStrategy):
     def has_written(self, wait: bool = False) -> bool:
         """Whether all ranks have written their parts of the last checkpoint. Raises what kept one from it."""
         if self._writing is not None and (wait or self._writing.done()):
-            self._writing.result()
+            try:
+                self._writing.result()
+            except CheckpointException as error:  # no Exception, and what failed is only in its text
+                raise next(iter(error.failures.values()))[0] from None
             self._writing = None
         return self._writing is None
 

@@ -46,6 +46,20 @@ def test_the_tokens_of_the_answer_are_found(text: str, answer: str):
     assert "|".join(tokenizer.pieces[first:after]) == answer
 
 
+class Bytes:
+    """A tokenizer of bytes: a prefix that ends within a character shows one sign for it."""
+
+    def decode(self, ids: list[int]) -> str:
+        return bytes(ids).decode(errors="replace")
+
+
+@pytest.mark.parametrize("answer", ["A", "红", "红鳄", "🐊"])
+def test_an_answer_holds_all_bytes_of_its_characters(answer: str):
+    ids = list(f"<think>a</think><answer> {answer} </answer>".encode())
+    first, after = answer_tokens(Bytes(), ids)
+    assert bytes(ids[first:after]).decode().strip() == answer
+
+
 def test_scores_without_a_rollout_are_refused():
     scores = TokenScores(torch.zeros(1, 3), torch.zeros(1, 3))
     group = GroupScores(scores, {}, torch.ones(1, 3, dtype=torch.bool), torch.zeros(1, 3, dtype=torch.bool))

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from omegaconf import OmegaConf
 
 from ktr.config.command_line import check_command_line
 from ktr.config.search_path import CONF
+from ktr.config.table_rows import check_rows
 from ktr.errors import ConfigError
 
 TABLES = sorted(file.stem for file in (CONF / "experiment" / "table").glob("*.yaml"))
@@ -133,6 +135,18 @@ def test_launchers_are_chosen_by_config(launcher: str, scale: str, expected: dic
 def test_a_slip_in_a_row_is_named():
     with pytest.raises(ConfigError, match=r"table\.row=x: no such row; choose from grpo, e, v, t"):
         jobs("table/signals", "table.row=x", "seed=0")
+
+
+def test_a_baseline_that_is_no_row_is_named_before_any_run():
+    with pytest.raises(ConfigError, match=r"table.baseline=gpro: no such row; choose from grpo, e, v"):
+        jobs("table/signals", "table.baseline=gpro")
+
+
+@pytest.mark.parametrize("row", ["1e-4", "1.50", "a, b", "[a]", "null"])
+def test_a_row_is_called_what_a_command_line_reads(row: str):
+    check_rows(OmegaConf.create({"baseline": "grpo", "rows": {"grpo": [], "0.1": [], "lr_1e-4": [], "vet-2": []}}))
+    with pytest.raises(ConfigError, match=f"a row cannot be called {re.escape(row)}: a command line reads another"):
+        check_rows(OmegaConf.create({"baseline": "grpo", "rows": {"grpo": [], row: []}}))
 
 
 def test_what_the_rows_differ_in_cannot_be_set_for_all():

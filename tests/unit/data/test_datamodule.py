@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -110,6 +111,17 @@ def test_a_checkpoint_of_other_data_or_another_seed_is_refused(make_data):
     state = make_data(seed=0).state_dict()
     with pytest.raises(ConfigError, match="seed"):
         make_data(seed=1).load_state_dict(state)
+
+
+@pytest.mark.parametrize("part", ["train", "validation"])
+def test_rows_that_were_changed_since_are_refused(part: str, make_data):
+    state, data = make_data().state_dict(), make_data()
+    questions = getattr(data, part).questions
+    questions[0] = replace(questions[0], answer="another")
+    with pytest.raises(ConfigError, match=f"data.{part}: its rows are others"):
+        data.load_state_dict(state)
+    del state["rows"]  # a checkpoint of before
+    data.load_state_dict(state)
 
 
 def test_a_batch_that_the_ranks_cannot_share_is_refused(make_data, monkeypatch):

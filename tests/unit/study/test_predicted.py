@@ -19,11 +19,14 @@ MEASURED = {
 }  # fmt: skip
 
 
-def write_study(folder: Path, groups: float | None = 32.0) -> Path:
+def write_study(folder: Path, known: bool = True) -> Path:
+    """A study's file; where its whole gradient is not told from zero, shares of it are null."""
     rules = {
-        name: {"signal": {"value": s}, "noise": {"value": n}, "lost": {"value": lost}, "groups": {"value": groups}}
+        name: {"signal": {"value": s}, "noise": {"value": n}, "lost": {"value": lost}, "groups": {"value": 32.0}}
         for name, (s, n, lost) in MEASURED.items()
     }
+    for rule in rules.values() if not known else ():
+        rule |= {share: {"value": None} for share in ("signal", "lost", "groups")}
     folder.mkdir()
     (folder / "study.json").write_text(json.dumps({"rules": {"gradient": {}, "adamw": {"all of them": rules}}}))
     return folder
@@ -48,6 +51,12 @@ def test_a_prediction_is_the_signal_over_the_root_mean_square_length(tmp_path: P
     assert rows["grpo"].predicted == 1 and rows["vet"].predicted == pytest.approx(math.sqrt(3 / 2))
     assert rows["vet_random"].predicted == pytest.approx(0.5 * math.sqrt(3 / (0.25 + 1)))
     assert rows["vet"].mean.mean == pytest.approx(70.05)
+
+
+def test_a_rule_that_takes_no_token_makes_no_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(MEASURED, "entropy", (0.0, 0.0, 1.0))
+    study, table = write_study(tmp_path / "study"), write_table(tmp_path / "table", LEARNED)
+    assert {outcome.row: outcome.predicted for outcome in outcomes(study, table)}["e"] == 0
 
 
 def test_updates_of_matched_length_go_by_the_mean_that_adamw_holds(tmp_path: Path):
@@ -82,6 +91,6 @@ def test_what_cannot_be_predicted_is_said_in_one_sentence(tmp_path: Path, capsys
     assert main([str(tmp_path), str(table)]) == 2 and "no study.json" in capsys.readouterr().err
     assert main([str(study), str(table)]) == 2
     assert "2 finished rows with a rule" in capsys.readouterr().err
-    unknown = write_study(tmp_path / "unknown", groups=None)
+    unknown = write_study(tmp_path / "unknown", known=False)
     with pytest.raises(MissingData, match="cannot tell the whole gradient from zero"):
         outcomes(unknown, write_table(tmp_path / "all", LEARNED))

@@ -43,6 +43,20 @@ def test_a_small_study_says_all_there_is_and_kinds_add_up(tmp_path: Path):
     assert 'src="http' not in (folder / "report.html").read_text()
 
 
+def test_a_reward_that_compares_with_shuffled_frames_has_them(tmp_path: Path):
+    contrast = "+reward/part=temporal_contrast"
+    plain, compared = (
+        json.loads((run(tmp_path, f"name={name}", *given)[1] / "study.json").read_text())["mean_reward"]
+        for name, given in (("plain", []), ("compared", [contrast, "reward.rewards.temporal_contrast.threshold=0.0"]))
+    )
+    assert compared > plain
+
+
+def test_a_reward_that_counts_selected_tokens_is_refused(tmp_path: Path):
+    with pytest.raises(ConfigError, match="pays after a selection"):
+        run(tmp_path, "reward=video_r1", "reward.rewards.length.count=selected")
+
+
 def test_a_policy_whose_rewards_are_all_equal_is_refused_in_one_sentence(tmp_path: Path):
     with pytest.raises(MissingData, match="every group has completions of equal reward"):
         run(tmp_path, "sampling.max_tokens=1", "attribution=none")
@@ -56,6 +70,8 @@ def test_a_policy_whose_rewards_are_all_equal_is_refused_in_one_sentence(tmp_pat
         ("advantage=token_baseline", "a study takes advantages of completions"),
         ("kinds=[tags]", "oracles: answer is none of kinds"),
         ("weighting=group_divergence attribution=none", "take weighting=key_tokens"),
+        ("weighting=reasoning_tokens", "take weighting=key_tokens, and others.<name>"),
+        ("weighting=random_tokens", "take weighting=key_tokens, and others.<name>"),
         ("+others.x={_target_:ktr.algorithm.entropy_minority.BatchEntropy}", "others.x: it weighs a batch as a whole"),
         (f"+others.x={VISUAL} attribution=e", "others.x: it compares with views that no signal"),
     ],

@@ -52,6 +52,14 @@ def test_a_rung_starts_with_the_best_of_the_last(trained, tmp_path: Path, capsys
     assert out.splitlines()[-1] == str(tmp_path / "table" / "few_2" / "table.md")
 
 
+def test_a_table_of_one_s_own_folder_has_rungs_too(trained, tmp_path: Path):
+    conf = Path(__file__).parents[2] / "outside" / "conf"
+    own = ["--config-dir", str(conf), "+experiment=table/mine", RUNGS, f"paths.runs={tmp_path}"]
+    assert main(own) == 0
+    assert [given["table.name"] for given in trained] == ["mine_1", "mine_2"]
+    assert all(str(conf) in given["hydra.searchpath"] for given in trained)
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

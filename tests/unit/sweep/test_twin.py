@@ -57,6 +57,20 @@ def test_other_settings_are_another_run(tmp_path: Path, other: str):
 
 
 @pytest.mark.usefixtures("at_abc")
+def test_what_was_measured_otherwise_is_another_run(tmp_path: Path):
+    finish(row(tmp_path, "signals", "table.row=vet"))
+    often = "callbacks.gradient_alignment.every_n_steps=5"
+    assert find_twin(row(tmp_path, "ratio", "table.row=0.2", often)) is None
+
+
+@pytest.mark.usefixtures("at_abc")
+def test_a_part_of_the_user_s_own_has_code_that_no_commit_here_tells(tmp_path: Path):
+    own = "reward.rewards.format={_target_: tests.even_tokens.ShareOfEvenTokens}"
+    finish(row(tmp_path, "signals", "table.row=vet", own))
+    assert find_twin(row(tmp_path, "ratio", "table.row=0.2", own)) is None
+
+
+@pytest.mark.usefixtures("at_abc")
 @pytest.mark.parametrize("state", [{"commit": "abd", "dirty": False}, {"commit": "abc", "dirty": True}, None])
 def test_other_code_is_another_run(tmp_path: Path, state):
     finish(row(tmp_path, "signals", "table.row=vet"), state)

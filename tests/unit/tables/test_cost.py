@@ -3,6 +3,7 @@
 import pytest
 
 from ktr.tables.cost import CPU, WALL, read_cost
+from ktr.tables.figures import mean_curve
 from ktr.tables.runs import find_tables
 from ktr.tables.values import read_table
 
@@ -66,10 +67,29 @@ def test_training_accuracy_is_no_held_out_accuracy_where_questions_are_met_again
     assert cost_of(tmp_path).notes == ()
     write_run(tmp_path / "less", "grpo", changes={"data.train.num_questions": 479})
     (note,) = cost_of(tmp_path / "less").notes
-    assert "30 updates take 480 questions of 479" in note
+    assert "30 updates of grpo take 480 questions of 479" in note
     write_run(tmp_path / "unknown", "grpo", changes={"data.train": {"path": "x"}})
     (note,) = cost_of(tmp_path / "unknown").notes
     assert "doesn't tell" in note
+
+
+def test_batches_that_dynamic_sampling_took_besides_count_as_met(tmp_path):
+    write_run(tmp_path, "grpo", changes={"data.train.num_questions": 2000})
+    dapo = write_run(tmp_path, "vet", changes={"data.train.num_questions": 2000, "algorithm.updates_per_rollout": 2})
+    lines = ["step,reward/accuracy,rollout/num_batches", *(f"{step},0.5,{8 + step % 4}" for step in range(2, 31, 2))]
+    (dapo / "metrics.csv").write_text("\n".join(lines) + "\n")
+    (note,) = cost_of(tmp_path).notes
+    assert "30 updates of vet take 2176 questions of 2000" in note  # 15 steps of 9.07 batches of 16
+
+
+def test_a_curve_has_the_seconds_and_the_mean_of_updates_where_a_row_stands_for_two(tmp_path):
+    run = write_run(tmp_path, "grpo")
+    for file, column, value in (("metrics.csv", "reward/accuracy", 1 / 100), ("timings.csv", CPU, 0.0)):
+        write_steps(run / file, column, [(step, step * value or 1.5) for step in range(2, 61, 2)])
+    cost = cost_of(tmp_path)
+    updates, seconds, accuracy = mean_curve(cost.progress["grpo"])
+    assert updates[-1] == 60 and seconds[-1] == 60 * cost.rows["grpo"].seconds.mean == 90.0
+    assert accuracy[-1] == pytest.approx(cost.rows["grpo"].equal_updates.by_seed[0]) == pytest.approx(0.51)
 
 
 def test_a_row_without_updates_has_no_cost_and_takes_none_from_the_others(tmp_path):

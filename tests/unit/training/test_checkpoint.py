@@ -1,14 +1,19 @@
 """A checkpoint is written where it is to be, and nowhere else."""
 
+import errno
 import shutil
 import tempfile
+from concurrent.futures import Future
 from pathlib import Path
+from traceback import StackSummary
 
 import pytest
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+from torch.distributed.checkpoint.api import CheckpointException
 
-from ktr.training.checkpoint import REMOVED, checkpoints, remove_checkpoint
+from ktr.training.checkpoint import REMOVED, StateFile, checkpoints, remove_checkpoint
+from ktr.training.sharded_strategy import ShardedStrategy
 from tests.unit.training.overlapped_run import Saved, fit
 
 
@@ -21,6 +26,21 @@ def test_nothing_of_a_checkpoint_goes_through_the_temporary_folder(
     assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["step-000001", "step-000002"]
     state = torch.load(tmp_path / "checkpoints" / "step-000002" / "trainer.ckpt", weights_only=True)
     assert state["global_step"] == 2 and not (tmp_path / "no such folder").exists()
+
+
+def test_a_full_disk_is_told_as_one():
+    with pytest.raises(OSError) as told:
+        StateFile().save_checkpoint({"state": torch.zeros(10_000)}, "/dev/full")
+    assert told.value.errno == errno.ENOSPC
+
+
+def test_what_kept_a_rank_from_writing_its_part_is_told_as_such():
+    full, strategy = OSError(errno.ENOSPC, "no space"), ShardedStrategy()
+    strategy._writing = Future()
+    strategy._writing.set_exception(CheckpointException("", {1: (full, StackSummary())}))
+    with pytest.raises(OSError) as told:
+        strategy.has_written()
+    assert told.value is full
 
 
 def test_a_way_to_write_states_that_the_trainer_was_given_stays(overlapped, tmp_path: Path):

@@ -1,0 +1,19 @@
+"""What a run keeps from its start, and what it takes from an earlier one in its folder."""
+
+import json
+from pathlib import Path
+
+import pytest
+from lightning.pytorch import LightningDataModule, Trainer
+
+from ktr.training import run
+
+
+def test_only_a_run_that_goes_on_takes_the_accuracy_that_an_earlier_one_left(
+    overlapped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "start.json").write_text(json.dumps({"of": "an earlier run"}))  # rank 0 removes it, sooner or later
+    monkeypatch.setattr(run, "_validate", lambda *_: {"of": "this run"})
+    given = Trainer(accelerator="cpu", logger=False), overlapped(overlap=0)[0], LightningDataModule()
+    assert run._accuracy_at_start(tmp_path, *given, resumed=True) == {"of": "an earlier run"}
+    assert run._accuracy_at_start(tmp_path, *given, resumed=False) == {"of": "this run"}
