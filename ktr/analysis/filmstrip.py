@@ -1,7 +1,6 @@
 """A medium in one picture: a few of its frames side by side."""
 
 import logging
-import re
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from PIL import Image
 
 from ktr.data.video import VideoReader, VideoSettings
 from ktr.errors import MediaError
+from ktr.record.file_name import file_name
 from ktr.record.token_records import Record, media_of
 from ktr.types import MediaFile
 
@@ -38,7 +38,7 @@ def write_filmstrips(folder: Path, records: Sequence[Record]) -> dict[str, list[
     strips: dict[str, list[Path | None]] = {}
     with closing(VideoReader(SETTINGS)) as reader:
         for record in records:
-            name = re.sub(r"[^A-Za-z0-9_-]+", "-", record["question"])
+            name = file_name(record["question"])
             of_question = strips[record["question"]] = []
             for place, file in enumerate(media_of(record), 1):
                 path = folder / f"filmstrip-{name}{f'.{place}' if place > 1 else ''}.png"

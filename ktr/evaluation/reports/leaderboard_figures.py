@@ -1,6 +1,5 @@
 """The figures of a leaderboard: bars of each benchmark, and a radar of the subtasks of one that has several."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 from ktr.analysis import palette
 from ktr.analysis.figure_style import STYLE, WIDTH
 from ktr.evaluation.reports.leaderboard import SUBTASKS, Leaderboard, subtasks, value_of
+from ktr.record.file_name import file_name
 from ktr.tables.figures import COLORS
 from ktr.tables.published import published
 
@@ -24,7 +24,8 @@ def write_leaderboard_figures(folder: Path, board: Leaderboard) -> dict[str, Pat
     written = {}
     with matplotlib.rc_context(STYLE):
         figures = {"bars": draw_bars(board)}
-        figures |= {f"radar-{_safe(name)}": draw_radar(board, name) for name in board.columns if subtasks(board, name)}
+        with_subtasks = [name for name in board.columns if subtasks(board, name)]
+        figures |= {f"radar-{file_name(name)}": draw_radar(board, name) for name in with_subtasks}
         for name, figure in figures.items():
             written[name] = folder / f"{name}.png"
             figure.savefig(written[name])
@@ -99,7 +100,3 @@ def _draw_column(axes: Axes, board: Leaderboard, column: str) -> None:
     axes.grid(visible=False, axis="y")
     axes.set_yticks(range(len(board.rows)), [row.label for row in board.rows])
     axes.tick_params(axis="y", length=0)
-
-
-def _safe(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", name)

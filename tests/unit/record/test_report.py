@@ -2,16 +2,18 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ktr.analysis import palette
-from ktr.analysis.filmstrip import HEIGHT, filmstrip
+from ktr.analysis.filmstrip import HEIGHT, filmstrip, write_filmstrips
 from ktr.analysis.report import write_report
 from ktr.analysis.shown_questions import choose_questions
 from ktr.analysis.shown_tokens import shown_tokens
 from ktr.errors import MissingData
-from ktr.record.token_records import append_records
+from ktr.record.token_records import Record, append_records
 from ktr.report import main
 
 from .conftest import make_records
@@ -142,6 +144,25 @@ def test_a_filmstrip_puts_the_frames_side_by_side():
     strip = filmstrip(frames_FHWC)
     assert strip.shape == (HEIGHT, 3 * 144 + 2 * 3, 3)
     assert (strip[:, 144:147] == 255).all() and (strip[:, :144] == 9).all()
+
+
+@pytest.mark.parametrize("ids", [("甲", "乙"), ("a b", "a-b"), ("x" * 300 + "1", "x" * 300 + "2"), ("a/../b", "../a")])
+def test_each_question_has_a_filmstrip_of_its_own_whatever_its_id(tmp_path, ids):
+    records: list[Record] = []
+    for color, name in enumerate(ids):
+        Image.new("RGB", (8, 8), (9 + 90 * color, 0, 0)).save(tmp_path / f"{color}.png")
+        records.append({"question": name, "media": str(tmp_path / f"{color}.png"), "data_type": "image"})
+    strips = write_filmstrips(tmp_path, records)
+    files = [file for (file,) in strips.values() if file is not None]
+    assert [np.asarray(Image.open(file))[0, 0, 0] for file in files] == [9, 99]
+    assert {file.parent for file in files} == {tmp_path} and write_filmstrips(tmp_path, records) == strips
+
+
+def test_a_filmstrip_is_called_after_the_question_where_its_id_can_be_a_name(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    record = {"question": "q-1", "media": [str(tmp_path / "a.png")] * 2, "data_type": ["image"] * 2}
+    files = write_filmstrips(tmp_path, [record])["q-1"]
+    assert files == [tmp_path / "filmstrip-q-1.png", tmp_path / "filmstrip-q-1.2.png"]
 
 
 def test_the_last_training_step_is_the_one_that_is_shown(make_run):

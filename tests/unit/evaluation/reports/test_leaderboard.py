@@ -172,6 +172,13 @@ def test_all_files_are_written_and_the_pages_path_is_last(tmp_path: Path, capsys
     assert "![bars](bars.png)" in (output / "leaderboard.md").read_text()
 
 
+def test_each_benchmark_has_a_radar_of_its_own_whatever_its_name(tmp_path: Path):
+    for place, name in enumerate(("a b", "a-b")):
+        write_evaluation(tmp_path / str(place), lines(5), benchmark=name)
+    _, page = write_leaderboard([tmp_path], tmp_path / "board")
+    assert len(list(page.parent.glob("radar-*.png"))) == 2
+
+
 def test_a_benchmark_of_two_subtasks_has_no_radar(tmp_path: Path):
     write_evaluation(tmp_path / "a", [item_line(n, subtask=f"task {n % 2}") for n in range(4)])
     _, page = write_leaderboard([tmp_path], tmp_path / "board")
