@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ktr.config.settings import differences, settings
 from ktr.errors import ConfigError, MissingData
 
-PARTIAL = ".partial"
+PARTIAL, REMOVED = ".partial", ".removed"  # of a checkpoint that is not whole yet, or no longer
 MAY_CHANGE = (
     # how far and how fast: no earlier step depends on them
     "trainer.max_steps", "trainer.max_epochs", "trainer.max_time*", "trainer.min_steps", "trainer.min_epochs",

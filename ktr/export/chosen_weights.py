@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from ktr.config.resumption import checkpoints, own_checkpoint_folder, step_of
+from ktr.config.resumption import PARTIAL, REMOVED, checkpoints, own_checkpoint_folder, step_of
 from ktr.errors import MissingData
 from ktr.policy.shards import SHARDS
 from ktr.record.step_table import read_columns
@@ -46,8 +46,13 @@ def choose_weights(run_dir: Path, config: Mapping[str, Any], checkpoint: str | N
         last = f"; its last checkpoint is that of update {max(kept)}: --checkpoint last" if kept else ""
         raise MissingData(f"{run_dir}: the run has not finished, and has no policy yet{last}")
     if _is_folder_of_weights(Path(checkpoint)):
-        name = Path(checkpoint).resolve().name
-        return Weights(Path(checkpoint), int(name[5:]) if fnmatchcase(name, "step-[0-9]*") else None)
+        place = Path(checkpoint).resolve()
+        if place.suffix in (PARTIAL, REMOVED):
+            raise MissingData(
+                f"--checkpoint {checkpoint}: it was not written to its end, or is being removed; name a whole one, or "
+                "last"
+            )
+        return Weights(Path(checkpoint), step_of(place) if place in checkpoints(place.parent) else None)
     if checkpoint == "best" and kept:
         step = _best(run_dir, kept)
     else:

@@ -8,14 +8,13 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from ktr.config.resumption import PARTIAL, checkpoints
+from ktr.config.resumption import PARTIAL, REMOVED, checkpoints
 from ktr.record.rhythm import Rhythm
 from ktr.training.policy_module import PolicyModule
 from ktr.training.sharded_state import add_moments
 from ktr.training.sharded_strategy import ShardedStrategy
 
 TRAINER_STATE = "trainer.ckpt"
-REMOVED = ".removed"
 
 
 class StateFile(TorchCheckpointIO):

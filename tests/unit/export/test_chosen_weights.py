@@ -45,3 +45,19 @@ def test_the_last_is_found_and_one_by_its_number(kept: Path):
 def test_a_run_that_kept_none_says_so(tmp_path: Path, checkpoint: str):
     with pytest.raises(MissingData, match=rf"--checkpoint {checkpoint}: .* has those of updates none"):
         choose_weights(tmp_path, CONFIG, checkpoint)
+
+
+@pytest.mark.parametrize("suffix", [".partial", ".removed"])
+def test_a_checkpoint_that_was_not_written_to_its_end_is_not_exported(kept: Path, suffix: str):
+    folder = (kept / "checkpoints" / "step-000040").rename(kept / "checkpoints" / f"step-000040{suffix}")
+    (folder / "config.json").touch()
+    with pytest.raises(MissingData, match=rf"--checkpoint {folder}: it was not written to its end.* or last$"):
+        choose_weights(kept, CONFIG, str(folder))
+
+
+def test_a_folder_says_its_update_where_it_is_called_by_it(kept: Path):
+    for name, step in (("step-000040", 40), ("step-40-mine", None), ("mine", None)):
+        folder = kept / "checkpoints" / name
+        folder.mkdir(exist_ok=True)
+        (folder / "config.json").touch()
+        assert choose_weights(kept, CONFIG, str(folder)) == Weights(folder, step)
