@@ -16,7 +16,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedTokenizerBase
 from transformers.image_utils import SizeDict
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
@@ -25,6 +25,7 @@ from ktr.data.frame_cache import FrameCache
 from ktr.data.prompts import PromptTemplate
 from ktr.data.video import DecodedVideo, VideoReader, VideoSettings
 from ktr.errors import ConfigError, MissingModel, PromptTooLong, TooThinMedia
+from ktr.policy.tokenizer import load_tokenizer
 from ktr.types import MediaFile, MediaKind, Medium, PromptInputs, VideoQuestion
 
 PLACEHOLDERS: dict[MediaKind, str] = {"video": "<|video_pad|>", "image": "<|image_pad|>"}
@@ -54,7 +55,7 @@ class Encoder(ABC):
         max_answer_tokens: int = 0,
         cache: FrameCache | None = None,
     ):
-        self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+        self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(path)
         if self.tokenizer.chat_template is None:
             raise MissingModel(f"{path}: its tokenizer has no chat template; put the model's chat_template.jinja there")
         self._placeholder_ids = {

@@ -28,7 +28,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoTokenizer
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 
 from ktr.errors import ConfigError
@@ -42,6 +41,7 @@ from ktr.policy.lora import (
 )
 from ktr.policy.packed_row import PackedRow
 from ktr.policy.prefix_attention import attention_name
+from ktr.policy.tokenizer import load_tokenizer
 from ktr.policy.tower_attention import TOWER_SDPA
 from ktr.token_head import token_logps
 from ktr.types import PromptInputs
@@ -88,7 +88,7 @@ class Policy(FolderModel, ABC):
         self.model: Any = self._load(self.path, "auto" if dtype == "auto" else getattr(torch, dtype))
         if adapter is not None:
             merge_folder(self.model, Path(adapter))
-        self.tokenizer = AutoTokenizer.from_pretrained(self.path)
+        self.tokenizer = load_tokenizer(self.path)
         tower_attention = TOWER_SDPA if attention == "sdpa" else attention
         self.model.set_attn_implementation({"text_config": attention_name(attention), "vision_config": tower_attention})
         if "sliding_attention" in (getattr(self.model.config.get_text_config(), "layer_types", None) or ()):
