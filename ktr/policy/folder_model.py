@@ -1,5 +1,6 @@
 """A model in a folder: how its weights are read, named and written, by one process or by the ranks that hold parts."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -91,7 +92,18 @@ class FolderModel(nn.Module):
         self.model.save_pretrained(folder)
 
     def _load(self, folder: Path, dtype: torch.dtype | Literal["auto"]) -> Any:
-        return self.model_class.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True)
+        model = self.model_class.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True)
+        _drop_idle(model.generation_config)
+        return model
+
+
+def _drop_idle(generation: Any) -> None:
+    """Drop flags that do nothing, such as a temperature of greedy answers: transformers reads but won't write them."""
+    try:
+        generation.validate(strict=True)
+    except ValueError as error:
+        for name in re.findall(r"^- `(\w+)`: ", str(error), re.MULTILINE):
+            setattr(generation, name, None)
 
 
 def require_config(path: Path) -> None:

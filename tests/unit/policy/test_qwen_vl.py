@@ -1,7 +1,14 @@
 """Loading, freezing, saving and the reference of a policy."""
 
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from transformers import GenerationConfig
 
 from ktr.attribution.views import Factual
 from ktr.errors import ConfigError, MissingModel
@@ -14,6 +21,48 @@ from tests.tiny_policy import fresh_policy, random_group, random_prompt
 def test_a_folder_that_is_not_there_is_named_with_the_remedy(tmp_path):
     with pytest.raises(MissingModel, match=r"no model at .*nowhere.*set model\.path"):
         QwenVLPolicy(tmp_path / "nowhere")
+
+
+def changed(policy_folder: Path, folder: Path, drop: str = "", cut: str = "", **about: Any) -> Path:
+    """A copy of a policy's folder without some weights, with others cut short, and ``about`` in a file of JSON."""
+    shutil.copytree(policy_folder, folder)
+    weights = load_file(folder / "model.safetensors")
+    kept = {name: tensor for name, tensor in weights.items() if not drop or drop not in name}
+    kept |= {name: tensor[:-1].contiguous() for name, tensor in kept.items() if cut and cut in name}
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+    for name, values in about.items():
+        file = folder / f"{name}.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | values))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"temperature": 1e-6},
+        {"do_sample": False, "top_k": 1, "top_p": 0.001, "min_p": 0.1, "typical_p": 0.5, "epsilon_cutoff": 0.1},
+        {"pad_token_id": -1, "early_stopping": True, "length_penalty": 2.0, "output_scores": True},
+    ],
+    ids=str,
+)
+def test_a_policy_is_saved_whatever_generation_flags_its_folder_has(policy_folder, tmp_path, flags):
+    folder = changed(policy_folder, tmp_path / "start", generation_config={**flags, "repetition_penalty": 1.05})
+    lora = {"r": 2, "target_modules": ["q_proj"]}
+    plain, adapted = QwenVLPolicy(folder), QwenVLPolicy(folder, lora=lora)
+    plain.save(tmp_path / "whole")
+    adapted.save(tmp_path / "merged", merge_adapters=True)
+    adapted.save(tmp_path / "adapters")
+    for name in ("whole", "merged", "adapters"):
+        found = GenerationConfig.from_pretrained(tmp_path / name)
+        assert found.repetition_penalty == 1.05 and found.eos_token_id == plain.model.generation_config.eos_token_id
+        assert not any(getattr(found, flag) for flag in flags)
+
+
+def test_flags_of_sampling_are_kept(policy_folder, tmp_path):
+    flags = {"do_sample": True, "temperature": 1e-6, "top_k": 1}
+    QwenVLPolicy(changed(policy_folder, tmp_path / "start", generation_config=flags)).save(tmp_path / "saved")
+    found = json.loads((tmp_path / "saved" / "generation_config.json").read_text())
+    assert {flag: found[flag] for flag in flags} == flags
 
 
 def trained_parts(policy: QwenVLPolicy) -> set[str]:
