@@ -6,13 +6,14 @@ import torch
 
 from benchmarks.gpu.sizes import make_policy, tiny
 from benchmarks.gpu.update import ours, reference
+from ktr.policy.folder_model import Dtype
 
 # Of the loss, and of a whole gradient by its norm.
 TOLERANCES = {"float32": (1e-5, 1e-4), "bfloat16": (3e-2, 0.1)}
 
 
 def assert_one_loss_and_one_gradient(
-    model: str, algorithm: str, folder: Path, device: torch.device, dtype: str
+    model: str, algorithm: str, folder: Path, device: torch.device, dtype: Dtype
 ) -> None:
     policy, group = make_policy(tiny().models[model], folder, device, dtype), tiny().group(model, 4)
     losses, gradients = [], []

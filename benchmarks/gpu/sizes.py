@@ -19,6 +19,7 @@ from ktr.plan.architecture import architecture
 from ktr.plan.options import Card, Options
 from ktr.plan.plan import Plan
 from ktr.plan.settings import PlannedView, RunSettings
+from ktr.policy.folder_model import Dtype
 from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.types import Medium, RolloutGroup
 
@@ -118,7 +119,8 @@ class RandomWeights(Qwen2_5_VLForConditionalGeneration):
 
     @classmethod
     def from_pretrained(cls, folder: Path, dtype: torch.dtype, **_: Any) -> Any:  # pyright: ignore
-        return cls._from_config(AutoConfig.from_pretrained(folder), dtype=dtype)
+        model = cls._from_config(AutoConfig.from_pretrained(folder), dtype=dtype)
+        return model, {"missing_keys": (), "mismatched_keys": ()}
 
 
 class RandomPolicy(QwenVLPolicy):
@@ -127,7 +129,9 @@ class RandomPolicy(QwenVLPolicy):
     model_class = RandomWeights
 
 
-def make_policy(facts: Mapping[str, Any], folder: Path, device: torch.device, dtype: str = "bfloat16") -> RandomPolicy:
+def make_policy(
+    facts: Mapping[str, Any], folder: Path, device: torch.device, dtype: Dtype = "bfloat16"
+) -> RandomPolicy:
     """A policy of the numbers of ``facts``; its config and tokenizer are written to ``folder``."""
     config = model_config(facts["text_config"], facts["vision_config"], facts["tie_word_embeddings"])
     config.architectures = ["Qwen2_5_VLForConditionalGeneration"]

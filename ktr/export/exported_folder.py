@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from hydra.utils import instantiate
@@ -26,6 +26,7 @@ from ktr.export.model_card import model_card
 from ktr.export.origin import origin_of
 from ktr.policy.families import load_policy
 from ktr.policy.family import Policy
+from ktr.policy.folder_model import Dtype
 from ktr.record.json_file import read_object
 
 log = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ def _load(weights: Weights, config: Mapping[str, Any], dtype: str) -> tuple[Poli
     log.info("reading %s", weights.folder)
     if weights.is_whole:
         with _naming_torn(weights.folder):
-            return load_policy(weights.folder, dtype=wanted), wanted
+            return load_policy(weights.folder, dtype=cast(Dtype, wanted)), wanted
     require_model(Path(node["path"]), "model.path")
     if not is_ours(node):
         raise ConfigError(

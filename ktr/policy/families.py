@@ -11,12 +11,12 @@ from ktr.data.prompts import PromptTemplate
 from ktr.data.video import VideoReader
 from ktr.policy.encoder import Encoder
 from ktr.policy.family import Policy
-from ktr.policy.folder_model import require_config
+from ktr.policy.folder_model import Dtype, require_config
 
 
 def load_policy(
     path: str | Path,
-    dtype: str = "float32",
+    dtype: Dtype = "float32",
     attention: str = "sdpa",
     freeze: Sequence[str] = (),
     adapter: str | Path | None = None,

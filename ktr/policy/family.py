@@ -31,7 +31,7 @@ from torch.nn import functional as F
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 
 from ktr.errors import ConfigError
-from ktr.policy.folder_model import FolderModel, require_config
+from ktr.policy.folder_model import Dtype, FolderModel, require_config
 from ktr.policy.lora import (
     adapted_modules,
     add_adapters,
@@ -58,7 +58,7 @@ class Policy(FolderModel, ABC):
     of PEFT's whose adapter is merged in: part of the start and the reference. ``lora`` holds the arguments of PEFT's
     ``LoraConfig`` (see ``ktr.policy.lora``); where it is given only the new adapters are trained. ``attention`` is
     ``sdpa`` or ``flash_attention_2``, ``dtype`` may be ``auto``: as the folder's weights are. Raises ``MissingModel``
-    where a folder isn't there: nothing is ever fetched.
+    where a folder isn't there or lacks weights, for nothing is ever fetched or drawn.
 
     ``banned_ids`` may not be written: a completion that holds a placeholder could not be scored by any engine.
     ``black_patch_C`` is a flattened patch of a black frame. ``temporal_patch_size`` frames are a temporal patch,
@@ -75,7 +75,7 @@ class Policy(FolderModel, ABC):
     def __init__(
         self,
         path: str | Path,
-        dtype: str = "float32",
+        dtype: Dtype = "float32",
         attention: str = "sdpa",
         freeze: Sequence[str] = (),
         adapter: str | Path | None = None,

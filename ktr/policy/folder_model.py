@@ -13,6 +13,8 @@ from ktr.policy.lora import NamedWeights, load_adapters
 from ktr.policy.shards import SHARDS, read_shards
 from ktr.ranks import is_spread, rank_and_size
 
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
 ONE_FILE = "100GB"
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 
@@ -92,7 +94,18 @@ class FolderModel(nn.Module):
         self.model.save_pretrained(folder)
 
     def _load(self, folder: Path, dtype: torch.dtype | Literal["auto"]) -> Any:
-        model = self.model_class.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True)
+        options = {"dtype": dtype, "local_files_only": True, "use_safetensors": True}
+        # Else a weight of another shape would be an error that names none, after a table on stderr.
+        options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+        model, found = self.model_class.from_pretrained(folder, **options)
+        drawn = {name: "is not there" for name in found["missing_keys"]}  # transformers goes on with random ones
+        drawn |= {name: f"is {list(at)}, not {list(to)}" for name, at, to in found["mismatched_keys"]}
+        if drawn:
+            name, fault = min(drawn.items())
+            raise MissingModel(
+                f"{folder}: its files do not hold {len(drawn)} of the weights that its config.json asks for: {name} "
+                f"{fault}; put the model's files there again"
+            )
         _drop_idle(model.generation_config)
         return model
 

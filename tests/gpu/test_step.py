@@ -8,6 +8,7 @@ import torch
 from benchmarks.gpu.sizes import tiny
 from benchmarks.gpu.update import ALGORITHMS
 from ktr.attribution.views import Factual
+from ktr.policy.folder_model import Dtype
 from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.rollout.engine import SamplingParams
 from ktr.rollout.transformers.engine import TransformersEngine
@@ -30,7 +31,7 @@ def test_engine_and_scorer_agree(policy_folder: Path, device: torch.device):
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("model", tiny().models)
 def test_packed_rows_learn_what_full_rows_do(
-    model: str, algorithm: str, dtype: str, tmp_path: Path, device: torch.device
+    model: str, algorithm: str, dtype: Dtype, tmp_path: Path, device: torch.device
 ):
     if dtype == "bfloat16" and algorithm == "video_ktr":
         pytest.skip("which tokens are chosen is a matter of the last bit in bf16")

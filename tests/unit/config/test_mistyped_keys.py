@@ -35,6 +35,7 @@ SLIPS = [
         "weighting.divergence.detach",
     ),
     (["reward.weights.accurcy=2"], "accurcy", "reward.weights.accuracy"),
+    (["model.dtype=bf16"], "model.dtype='bf16'", "bfloat16"),
     (["model.lora={r:8,lora_alhpa:16}"], "lora_alhpa", "model.lora.lora_alpha"),
     (["logger=wandb", "+logger.wandb.offine=true"], "offine", "logger.wandb.offline"),
     (["+callbacks.mine._target_=ktr.record.throughput.Thruput"], "Thruput", "ktr.record.throughput.Throughput"),

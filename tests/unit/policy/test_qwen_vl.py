@@ -37,6 +37,28 @@ def changed(policy_folder: Path, folder: Path, drop: str = "", cut: str = "", **
 
 
 @pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ({"drop": "layers.1.mlp."}, r"not hold 3 of the weights .*: \S*layers\.1\.mlp\.down_proj\.weight is not there"),
+        ({"drop": "embed_tokens"}, r"not hold 2 of the weights .*: lm_head\.weight is not there; put"),  # they are one
+        ({"cut": "layers.0.input_layernorm"}, r"not hold 1 of .*layernorm\.weight is \[127\], not \[128\]; put"),
+    ],
+    ids=str,
+)
+def test_weights_that_a_folder_lacks_are_named_and_not_drawn(policy_folder, policy, tmp_path, missing, said):
+    folder = changed(policy_folder, tmp_path / "torn", **missing)
+    for load in (QwenVLPolicy, policy.load_trained):
+        with pytest.raises(MissingModel, match=rf"^{folder}: its files do {said}") as caught:
+            load(folder)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_tied_head_need_not_lie_in_the_folder(policy_folder, tmp_path):
+    found = QwenVLPolicy(changed(policy_folder, tmp_path / "tied", drop="lm_head")).model
+    assert found.lm_head.weight is found.get_input_embeddings().weight
+
+
+@pytest.mark.parametrize(
     "flags",
     [
         {"temperature": 1e-6},
