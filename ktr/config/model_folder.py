@@ -21,6 +21,7 @@ MODEL_FILES = {
     "tokenizer": ("tokenizer.json", "vocab.json"),
     "weights": ("*.safetensors",),
 }
+QUANTIZED = ("quantization_config", "compression_config")  # keys of config.json, or of the language model's part of it
 _POLICIES = Path(__file__).resolve().parents[1] / "policy"
 
 
@@ -30,13 +31,35 @@ def families() -> list[str]:
 
 
 def require_model(folder: Path, key: str) -> None:
-    """Raise MissingModel where ``key`` names a folder that lacks a part of a model."""
+    """Raise MissingModel where ``key`` names a folder that lacks a part of a model, and as ``require_plain``."""
     remedy = f"Get it: {_command(folder)}; or set {key}"
     if not (folder / "config.json").is_file():
         raise MissingModel(f"{key}={folder}: no model there. {remedy}")
     for kind, names in MODEL_FILES.items():
         if not any(any(folder.glob(name)) for name in names):
             raise MissingModel(f"{key}={folder}: the model there has no {kind} ({' or '.join(names)}). {remedy}")
+    require_plain(folder, key)
+
+
+def require_plain(folder: Path, key: str) -> None:
+    """Raise ConfigError where the weights of a folder are not those of a plain model, which is what ktr trains.
+
+    Quantized ones are refused to who only asks, too: passes compute with the head's weight and merged layers by
+    themselves, and what transformers saves of a quantized model is not what was read.
+    """
+    about = _read(folder / "config.json", f"{key}={folder}")
+    parts = [part for part in (about, about.get("text_config")) if isinstance(part, dict)]
+    told_by = (part.get(name) is not None for part in parts for name in QUANTIZED)
+    if any(told_by) or (folder / "hf_quant_config.json").is_file():  # the latter is NVIDIA's
+        raise ConfigError(
+            f"{key}={folder}: its weights are quantized, which cannot be trained or saved as they were; choose the "
+            "folder of the same model in bfloat16"
+        )
+    if (folder / "adapter_config.json").is_file():
+        raise ConfigError(
+            f"{key}={folder}: an adapter lies beside the model (adapter_config.json), which transformers would apply; "
+            "move it away if it is merged, or set model.adapter to a folder of its own"
+        )
 
 
 def require_adapter(folder: Path, model: Path, family: str | None) -> None:

@@ -58,7 +58,7 @@ class Policy(FolderModel, ABC):
     of PEFT's whose adapter is merged in: part of the start and the reference. ``lora`` holds the arguments of PEFT's
     ``LoraConfig`` (see ``ktr.policy.lora``); where it is given only the new adapters are trained. ``attention`` is
     ``sdpa`` or ``flash_attention_2``, ``dtype`` may be ``auto``: as the folder's weights are. Raises ``MissingModel``
-    where a folder isn't there or lacks weights, for nothing is ever fetched or drawn.
+    where a folder isn't there or lacks weights, for nothing is ever fetched or drawn, and as ``require_config``.
 
     ``banned_ids`` may not be written: a completion that holds a placeholder could not be scored by any engine.
     ``black_patch_C`` is a flattened patch of a black frame. ``temporal_patch_size`` frames are a temporal patch,

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from ktr.config.model_folder import require_plain
 from ktr.errors import MissingModel
 from ktr.policy.lora import NamedWeights, load_adapters
 from ktr.policy.shards import SHARDS, read_shards
@@ -120,8 +121,9 @@ def _drop_idle(generation: Any) -> None:
 
 
 def require_config(path: Path) -> None:
-    """Raise ``MissingModel`` where a folder is none of a model."""
+    """Raise ``MissingModel`` where a folder is none of a model, and as ``require_plain``."""
     if (path / "config.json").is_file():
+        require_plain(path, "model.path")
         return
     if (path / "adapter_config.json").is_file():
         raise MissingModel(

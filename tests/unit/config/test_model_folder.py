@@ -144,3 +144,31 @@ def test_a_published_folder_that_is_missing_is_named_with_its_repository(tmp_pat
 def test_any_other_folder_that_is_missing_is_told_the_families(tmp_path: Path):
     with pytest.raises(MissingModel, match=f"a folder of one of the families {FAMILIES}"):
         require_model(tmp_path / "mine", "model.path")
+
+
+@pytest.mark.parametrize("program", ["train", "evaluate"])
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"quantization_config": {"quant_method": "fp8"}},
+        {"compression_config": {"format": "float-quantized"}},
+        {"text_config": {"quantization_config": {"quant_method": "awq", "bits": 4}}},
+    ],
+    ids=str,
+)
+def test_quantized_weights_are_refused_before_any_work(folder: Path, program: str, about: dict):
+    start = json.loads((folder / "config.json").read_text())
+    write_config(folder, json.dumps(start | about))
+    with pytest.raises(ConfigError, match=rf"^model\.path={folder}: its weights are quantized, .* in bfloat16$"):
+        check_command_line(program, [f"model.path={folder}"])
+    write_config(folder, json.dumps(start | {"quantization_config": None}))
+    check_command_line(program, [f"model.path={folder}"])
+    (folder / "hf_quant_config.json").touch()
+    with pytest.raises(ConfigError, match="its weights are quantized"):
+        check_command_line(program, [f"model.path={folder}"])
+
+
+def test_an_adapter_beside_a_model_is_refused_before_any_work(folder: Path):
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"an adapter lies beside the model .* or set model\.adapter to a folder of "):
+        check_command_line("train", [f"model.path={folder}"])

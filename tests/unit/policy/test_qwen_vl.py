@@ -87,6 +87,19 @@ def test_flags_of_sampling_are_kept(policy_folder, tmp_path):
     assert {flag: found[flag] for flag in flags} == flags
 
 
+def test_an_adapter_beside_the_model_is_refused(policy_folder, tmp_path):
+    folder = changed(policy_folder, tmp_path / "both")
+    QwenVLPolicy(folder, lora={"r": 2, "target_modules": ["q_proj"]}).save_adapters(folder)
+    with pytest.raises(ConfigError, match=r"^model\.path=.*both: an adapter lies beside the model"):
+        QwenVLPolicy(folder)
+
+
+def test_quantized_weights_are_refused(policy_folder, tmp_path):
+    folder = changed(policy_folder, tmp_path / "fp8", config={"quantization_config": {"quant_method": "fp8"}})
+    with pytest.raises(ConfigError, match=r"^model\.path=.*fp8: its weights are quantized"):
+        QwenVLPolicy(folder)
+
+
 def trained_parts(policy: QwenVLPolicy) -> set[str]:
     names = {name for name, parameter in policy.model.named_parameters() if parameter.requires_grad}
     parts = {"patch_embed": "vision", "blocks": "vision", "merger": "merger", "embed_tokens": "embeddings"}
