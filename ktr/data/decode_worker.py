@@ -17,14 +17,23 @@ from typing import IO, Any
 import av
 import decord
 import numpy as np
+from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer
 from av.stream import Disposition
 
+VERSION = 2  # of the frames that files give: another number where some change, for none that were kept to come back
 ALARM_GRACE_S = 5
 UPRIGHT = (1, 0, 0, 1)
 STILL_BRANDS = ("avif", "mif1", "miaf", "heic", "heix", "heim", "heis")  # pictures in the container of MP4
 # They lead to other files, or out of here.
 LISTS = ("concat", "hls", "dash", "imf", "webm_dash_manifest", "sdp", "rtsp")
+# Where decord may find its frames, and by codec the filter that leaves only packets at which decoding can begin.
+SOUGHT_CONTAINERS = ("mov", "matroska")
+SOUGHT_CODECS = {
+    "h264": "filter_units=pass_types=5",
+    "hevc": "filter_units=pass_types=16-21",
+    **dict.fromkeys(("mjpeg", "vp8", "vp9"), "null"),
+}
 # What decoders raise at damaged files: not all of it is theirs.
 UNREADABLE = (
     av.FFmpegError, ArithmeticError, EOFError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError,
@@ -217,9 +226,37 @@ def decode_with_decord(path: str, indices: list[int], footage: Footage) -> np.nd
         if len(reader) != len(footage.seconds):
             reason = f"decord finds {len(reader)} of the {len(footage.seconds)} frames that it promises"
             raise Rejected("CorruptMedia", reason)
+        if not jumps_land(path, set(reader.get_key_indices())):
+            raise Rejected("CorruptMedia", "decord would give other frames than asked for: add pyav to video.backends")
         return reader.get_batch(indices).asnumpy()
     except (decord.DECORDError, RuntimeError) as error:
         raise Rejected("CorruptMedia", f"decord: {str(error).strip().splitlines()[0]}") from None
+
+
+def jumps_land(path: str, keys: set[int]) -> bool:
+    """Whether decord finds the frames that it is asked for, which it looks for from its ``keys`` on.
+
+    Elsewhere it gives others without an error. It takes a key's place in the file for its place among the frames that
+    are shown, which an open group of pictures moves; it counts frames from a key on that no decoder gives where one
+    cannot begin there, as with intra refresh; and it seeks by time, which misses in other containers, in fragments, and
+    where two frames have one time.
+    """
+    with av.open(path) as container:
+        stream, name = video_stream(container), container.format.name.split(",")[0]
+        if name not in SOUGHT_CONTAINERS or stream.codec.canonical_name not in SOUGHT_CODECS:
+            return False
+        starts = BitStreamFilterContext(SOUGHT_CODECS[stream.codec.canonical_name], stream)
+        pts: list[int | None] = []
+        for packet in container.demux(stream):
+            if packet.size > 0:
+                pts.append(packet.pts)
+                if len(pts) - 1 in keys and not starts.filter(packet):
+                    return False
+        if name == "mov" and stream.frames != len(pts):  # it is in fragments
+            return False
+    times, places = np.array(pts, dtype=np.float64), sorted(keys)  # NaN where a frame has no time
+    shown = np.argsort(times)
+    return 0 in keys and bool((np.diff(times[shown]) > 0).all() and (shown[places] == places).all())
 
 
 def decode_with_pyav(path: str, indices: list[int], footage: Footage) -> np.ndarray:

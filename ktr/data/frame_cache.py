@@ -20,6 +20,7 @@ from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from ktr.data import decode_worker
 from ktr.data.video import DecodedVideo, VideoSettings
 from ktr.types import MediaFile
 
@@ -64,6 +65,7 @@ class FrameCache:
             "sampled": {name: getattr(settings, name) for name in DECIDE},
             "shown": shown,
             "packages": _versions(),
+            "decoding": decode_worker.VERSION,
         }
         return hashlib.blake2b(json.dumps(parts, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ktr.console.progress_line import track
+from ktr.data import decode_worker
 from ktr.data.image import read_image
 from ktr.data.video import VideoReader, VideoSettings
 from ktr.duplicates.frame_hash import FRAME, FrameHash, frame_hash
@@ -21,7 +22,8 @@ from ktr.types import MediaFile
 NUM_FRAMES = 8
 # By time, so that a copy with another frame rate gives the same moments.
 SETTINGS = VideoSettings(NUM_FRAMES, max_pixels=1, min_pixels=1, decode_timeout_s=60, min_frames=1, sampling="time")
-CONTENT, FRAMES = "content 1", "frames 1"  # kinds of hashes in the store; another number when one is made otherwise
+# Kinds of hashes in the store; another number when one is made otherwise.
+CONTENT, FRAMES = "content 1", f"frames 1.{decode_worker.VERSION}"
 FAULT = b"fault "  # of a file that could not be read the store holds the kind of its fault
 
 

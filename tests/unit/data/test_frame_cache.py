@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ktr.data import decode_worker
 from ktr.data.frame_cache import FrameCache
 from ktr.data.video import DecodedVideo, VideoSettings
 from ktr.types import Clip, MediaFile
@@ -173,6 +174,14 @@ def test_the_key_is_all_that_frames_depend_on(tmp_path: Path, make):
     path.write_bytes(b"abcd")
     os.utime(path, (6, 6))
     assert len({*first, *touched, *keys()}) == 3 * len(first)
+
+
+def test_frames_that_were_decoded_otherwise_do_not_come_back(tmp_path: Path, make, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "v.mp4").write_bytes(b"abc")
+    file, cache = MediaFile(tmp_path / "v.mp4"), make()
+    before = cache.key(file, SETTINGS, {})
+    monkeypatch.setattr(decode_worker, "VERSION", decode_worker.VERSION + 1)
+    assert cache.key(file, SETTINGS, {}) != before
 
 
 def test_nothing_is_kept_of_a_folder_of_a_file_that_is_not_there_or_without_room(tmp_path: Path, make):

@@ -1,0 +1,109 @@
+"""The frames of each container and codec are those asked for: decord decodes where it finds them, PyAV elsewhere."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from ktr.data.video import DecodedVideo, VideoReader, VideoSettings
+from ktr.errors import CorruptMedia
+
+NUM_FRAMES = 60
+BITS = 2 ** np.arange(8).reshape(2, 4)  # of a frame's number; each is a black or white square of the frame
+SIDE = 16
+
+
+def write(
+    path: Path, codec: str, rate: int = 8, pixels: str = "yuv420p", movflags: str = "faststart", **options: str
+) -> Path:
+    """Frames that show their number, in groups of 12."""
+    muxing = {"movflags": movflags} if path.suffix == ".mp4" else {}
+    with av.open(str(path), "w", options=muxing) as container:
+        stream = container.add_stream(codec, rate=rate, options={"g": "12"} | options)
+        assert isinstance(stream, av.VideoStream)
+        stream.height, stream.width = (SIDE * length for length in BITS.shape)
+        stream.pix_fmt = pixels
+        for number in range(NUM_FRAMES):
+            squares = np.kron(number & BITS > 0, np.ones((SIDE, SIDE))).astype(np.uint8) * 255
+            frame = av.VideoFrame.from_ndarray(np.stack([squares] * 3, axis=-1), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def numbers(video: DecodedVideo) -> tuple[int, ...]:
+    """Which frames of the file these are."""
+    middles_FHW = video.frames_FHWC[:, SIDE // 2 :: SIDE, SIDE // 2 :: SIDE, 1]
+    return tuple(((middles_FHW > 127) * BITS).sum(axis=(1, 2)).tolist())
+
+
+def x264(rule: str) -> dict[str, Any]:
+    return {"codec": "libx264", "x264-params": f"keyint=12:min-keyint=12:scenecut=0:b-adapt=0:{rule}"}
+
+
+def x265(rule: str) -> dict[str, Any]:
+    return {"codec": "libx265", "x265-params": f"log-level=none:keyint=12:min-keyint=12:scenecut=0:b-adapt=0:{rule}"}
+
+
+H264, HEVC, VP8, VP9 = x264("bframes=3"), x265("open-gop=0"), {"codec": "libvpx"}, {"codec": "libvpx-vp9"}
+MJPEG, MPEG2, MPEG4 = {"codec": "mjpeg", "pixels": "yuvj420p"}, {"codec": "mpeg2video"}, {"codec": "mpeg4"}
+AV1, WMV = {"codec": "libsvtav1"}, {"codec": "wmv2"}
+OPEN_H264, OPEN_HEVC = x264("bframes=3:open-gop=1"), x265("bframes=3:open-gop=1")
+
+BY_DECORD = [
+    *(("mp4", H264), ("mov", H264), ("mkv", H264), ("mp4", x264("bframes=8:b-pyramid=normal:ref=4"))),
+    *(("mp4", HEVC), ("mkv", HEVC), ("mp4", VP9), ("mkv", VP9), ("webm", VP9), ("webm", VP8)),
+    *(("mov", MJPEG), ("mkv", MJPEG)),
+]  # fmt: skip
+BY_PYAV = [
+    *(("mp4", OPEN_H264), ("mov", OPEN_H264), ("mkv", OPEN_H264), ("mp4", x264("bframes=0:intra-refresh=1"))),
+    *(("mp4", OPEN_HEVC), ("mov", OPEN_HEVC), ("mkv", OPEN_HEVC), ("mp4", AV1), ("webm", AV1), ("mkv", AV1)),
+    *((suffix, {"bf": "2"} | codec) for suffix in ("mp4", "mkv", "avi", "ts") for codec in (MPEG2, MPEG4)),
+    *(("avi", H264), ("ts", H264), ("flv", H264), ("asf", H264), ("nut", H264), ("ts", OPEN_HEVC)),
+    *(("mpg", {"bf": "2"} | MPEG2), ("vob", {"bf": "2"} | MPEG2), ("avi", MJPEG), ("asf", WMV)),
+    ("mp4", H264 | {"movflags": "dash+delay_moov"}),  # in fragments
+    ("mkv", H264 | {"rate": 2000}),  # two frames have one time there
+]  # fmt: skip
+
+
+def named(value: object) -> str | None:
+    return " ".join(map(str, value.values())) if isinstance(value, dict) else None
+
+
+@pytest.fixture(scope="module")
+def read() -> Iterator[Callable[..., DecodedVideo]]:
+    readers = {
+        backends: VideoReader(VideoSettings(16, 1024, 1024, backends=backends))
+        for backends in (("decord", "pyav"), ("decord",))
+    }
+    yield lambda path, backends=("decord", "pyav"): readers[backends].read(path)
+    for reader in readers.values():
+        reader.close()
+
+
+@pytest.mark.parametrize(("suffix", "options"), BY_DECORD, ids=named)
+def test_where_decord_decodes_its_frames_are_those_asked_for(suffix, options, read, tmp_path):
+    path = write(tmp_path / f"a.{suffix}", **options)
+    video = read(path, ("decord",))
+    assert video.total_num_frames == NUM_FRAMES and numbers(video) == video.frame_indices
+
+
+@pytest.mark.parametrize(("suffix", "options"), BY_PYAV, ids=named)
+def test_elsewhere_they_are_and_decord_alone_gives_none(suffix, options, read, tmp_path):
+    path = write(tmp_path / f"a.{suffix}", **options)
+    video = read(path)
+    assert video.total_num_frames == NUM_FRAMES and numbers(video) == video.frame_indices
+    with pytest.raises(CorruptMedia, match="decord"):
+        read(path, ("decord",))
+
+
+@pytest.mark.parametrize("options", [HEVC, x265("open-gop=0:bframes=0"), H264, x264("bframes=0")], ids=named)
+def test_an_mp4_that_does_not_say_where_its_groups_begin(options, read, tmp_path):
+    path = write(tmp_path / "a.mp4", **options)
+    path.write_bytes(path.read_bytes().replace(b"stss", b"free"))
+    assert numbers(video := read(path)) == video.frame_indices
+    with pytest.raises(CorruptMedia, match="decord"):
+        read(path, ("decord",))
