@@ -173,12 +173,15 @@ def shown_seconds(container: InputContainer, stream: av.VideoStream) -> tuple[np
     if is_whole and is_plain and (steps == steps[0]).all():
         return np.arange(len(steps) + 1) * float(steps[0] * stream.time_base), True
     packets = [packet for packet in container.demux(stream) if packet.size > 0]
-    num_shown = sum(not packet.is_discard for packet in packets)
-    shown = [packet.pts for packet in packets if not packet.is_discard and packet.pts is not None]
-    if len(shown) < num_shown:
-        return np.arange(num_shown) / float(stream.average_rate or stream.guessed_rate or 1), True
-    times = np.array(sorted(shown), dtype=np.float64) * float(stream.time_base or 1)
-    return times - times[:1], len(shown) == len(packets)
+    # A packet of VP8 may be a frame that is not shown and only referred to; its first byte says so.
+    is_vp8 = stream.codec.canonical_name == "vp8"
+    shown = [packet for packet in packets if not packet.is_discard and (not is_vp8 or memoryview(packet)[0] & 16)]
+    pts = [packet.pts for packet in shown if packet.pts is not None]
+    is_whole = len(shown) == len(packets)
+    if len(pts) < len(shown):
+        return np.arange(len(shown)) / float(stream.average_rate or stream.guessed_rate or 1), is_whole
+    times = np.array(sorted(pts), dtype=np.float64) * float(stream.time_base or 1)
+    return times - times[:1], is_whole
 
 
 def display_matrix(path: str) -> tuple[int, int, int, int]:
@@ -219,7 +222,9 @@ def present(frames_FHWC: np.ndarray, footage: Footage) -> np.ndarray:
 
 def decode_with_decord(path: str, indices: list[int], footage: Footage) -> np.ndarray:
     if not footage.is_plain:
-        reason = "decord does not show it as players do (an edit list or a rotation): add pyav to video.backends"
+        reason = (
+            "decord does not show it as players do (edit list, rotation, hidden frames): add pyav to video.backends"
+        )
         raise Rejected("CorruptMedia", reason)
     try:
         reader = decord.VideoReader(path, num_threads=1)
@@ -260,14 +265,16 @@ def jumps_land(path: str, keys: set[int]) -> bool:
 
 
 def decode_with_pyav(path: str, indices: list[int], footage: Footage) -> np.ndarray:
-    wanted = set(indices)
+    wanted, kept, num_decoded = set(indices), {}, 0
     with av.open(path) as container:
         stream = video_stream(container)
-        kept = {
-            index: frame.to_ndarray(format="rgb24", width=stream.width, height=stream.height)
-            for index, frame in enumerate(container.decode(stream))
-            if index in wanted
-        }
+        for frame in container.decode(stream):
+            if num_decoded in wanted:
+                kept[num_decoded] = frame.to_ndarray(format="rgb24", width=stream.width, height=stream.height)
+            num_decoded += 1
+    if num_decoded < len(footage.seconds):  # those at the start, say, of a file that begins in a group of pictures
+        reason = f"PyAV decodes {num_decoded} of the {len(footage.seconds)} frames that it promises"
+        raise Rejected("CorruptMedia", reason)
     frames = [kept[index] for index in indices if index in kept]
     return np.stack(frames) if frames else np.empty(0)
 

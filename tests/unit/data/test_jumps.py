@@ -8,8 +8,10 @@ import av
 import numpy as np
 import pytest
 
+from ktr.data.decode_worker import uniform_frame_indices
 from ktr.data.video import DecodedVideo, VideoReader, VideoSettings
 from ktr.errors import CorruptMedia
+from ktr.types import WHOLE, Clip
 
 NUM_FRAMES = 60
 BITS = 2 ** np.arange(8).reshape(2, 4)  # of a frame's number; each is a black or white square of the frame
@@ -77,9 +79,9 @@ def named(value: object) -> str | None:
 def read() -> Iterator[Callable[..., DecodedVideo]]:
     readers = {
         backends: VideoReader(VideoSettings(16, 1024, 1024, backends=backends))
-        for backends in (("decord", "pyav"), ("decord",))
+        for backends in (("decord", "pyav"), ("decord",), ("pyav",))
     }
-    yield lambda path, backends=("decord", "pyav"): readers[backends].read(path)
+    yield lambda path, backends=("decord", "pyav"), clip=WHOLE: readers[backends].read(path, clip)
     for reader in readers.values():
         reader.close()
 
@@ -107,3 +109,31 @@ def test_an_mp4_that_does_not_say_where_its_groups_begin(options, read, tmp_path
     assert numbers(video := read(path)) == video.frame_indices
     with pytest.raises(CorruptMedia, match="decord"):
         read(path, ("decord",))
+
+
+def test_frames_that_only_others_refer_to_do_not_count(read, tmp_path):
+    data = bytearray(write(tmp_path / "a.webm", "libvpx").read_bytes())
+    with av.open(str(tmp_path / "a.webm")) as container:
+        packets = [(packet.pos, bytes(packet)) for packet in container.demux(video=0) if packet.size]
+    for pos, packet in packets[3::5]:
+        data[data.index(packet, pos)] &= ~16  # VP8's bit of frames that are shown
+    (tmp_path / "a.webm").write_bytes(data)
+    shown = [number for number in range(NUM_FRAMES) if number % 5 != 3]
+    video = read(tmp_path / "a.webm")
+    assert numbers(video) == tuple(shown[index] for index in uniform_frame_indices(len(shown), 16))
+
+
+@pytest.mark.parametrize("backends", [("decord", "pyav"), ("pyav",)])
+@pytest.mark.parametrize("clip", [WHOLE, Clip(1, 3)])
+@pytest.mark.parametrize(("options", "first"), [(OPEN_HEVC, 9), (x264("bframes=0"), 20)], ids=named)
+def test_a_file_that_begins_with_frames_that_cannot_be_decoded_is_corrupt(
+    options, first, clip, backends, read, tmp_path
+):
+    path = tmp_path / "b.mkv"
+    with av.open(str(write(tmp_path / "a.mkv", **options))) as source, av.open(str(path), "w") as container:
+        stream = container.add_stream_from_template(source.streams.video[0])
+        for packet in [packet for packet in source.demux(video=0) if packet.size][first:]:
+            packet.stream = stream
+            container.mux(packet)
+    with pytest.raises(CorruptMedia, match=r"PyAV decodes \d+ of the \d+ frames"):
+        read(path, backends, clip)
