@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from ktr.config.benchmark_input import check_benchmark
+from ktr.config.even_shares import check_even_shares
 from ktr.config.fast_composition import compose_faster
 from ktr.config.free_text import quoted
 from ktr.config.keys import check_nodes, check_override, nearest, target_signature
@@ -51,6 +52,7 @@ def compose(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
     chosen = [*_chosen(parsed), *((str(group).partition("@")[0], str(choice)) for group, choice in choices.items())]
     check_nodes(_plain(config), resolved, partial(files.origin, chosen=chosen))
     check_options(resolved)
+    check_even_shares(resolved)
     for part in ("train", "validation") if "data" in config else ():
         own = None if OmegaConf.is_interpolation(config.data, part) else resolved["data"].get(part)
         if isinstance(own, Mapping) and isinstance(own.get("format"), str):

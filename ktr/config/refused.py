@@ -7,6 +7,7 @@ themselves, and keep checkpoints of their own, which is why much of ``Trainer`` 
 from collections.abc import Mapping
 from typing import Any
 
+from ktr.config.even_shares import num_devices
 from ktr.errors import ConfigError
 
 # Key of trainer: the values that are kept, why no other is, and what to do.
@@ -122,7 +123,9 @@ def _check_trainer(trainer: Mapping[str, Any]) -> None:
             f"trainer.strategy={strategy}: it reduces or shards in each backward pass, of which ranks run different "
             "numbers; choose trainer=ddp, or trainer=gpu or fsdp2 on GPUs, with trainer.devices=<number>"
         )
-    several = [f"trainer.{key}={trainer[key]}" for key in ("devices", "num_nodes") if _count(trainer.get(key)) > 1]
+    several = [
+        f"trainer.{key}={trainer[key]}" for key in ("devices", "num_nodes") if (num_devices(trainer.get(key)) or 1) > 1
+    ]
     if several and isinstance(strategy, str):
         raise ConfigError(
             f"{' '.join(several)}: trainer.strategy={strategy} sums no gradients over ranks; choose trainer=ddp, or "
@@ -167,10 +170,3 @@ def _check_pushes(trainer: Any, rollout: Mapping[str, Any]) -> None:
 
 def _same(value: Any, other: Any) -> bool:
     return value == other and type(value) is type(other)  # 1 is one batch, 1.0 all of them
-
-
-def _count(devices: Any) -> int:
-    """Devices that a value of the trainer asks for by number; 1 where the machine decides."""
-    if isinstance(devices, str):
-        devices = int(devices) if devices.isdigit() else devices.split(",")
-    return len(devices) if isinstance(devices, list) else int(devices or 1)

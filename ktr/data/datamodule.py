@@ -9,6 +9,7 @@ from typing import Any
 import torch.distributed
 from lightning.pytorch import LightningDataModule
 
+from ktr.config.even_shares import check_questions
 from ktr.data.dataset import QuestionDataset
 from ktr.data.loaders import Encode, Gather, Share, StreamPosition, TrainLoader, ValidationLoader
 from ktr.data.order import QuestionOrder
@@ -59,12 +60,7 @@ class QuestionDataModule(LightningDataModule):
         self._rows_recorded = False
 
     def setup(self, stage: str) -> None:
-        num_ranks = self._share().world_size
-        if self.questions_per_step % num_ranks:
-            raise ConfigError(
-                f"data.questions_per_step={self.questions_per_step}: {num_ranks} ranks share a batch evenly; give a "
-                f"multiple of {num_ranks}, or another number of ranks (trainer.devices)"
-            )
+        check_questions(self.questions_per_step, self._share().world_size)
         if not self._rows_recorded and (self.trainer is None or self.trainer.is_global_zero):
             for skip in (*self.train.skips, *self.validation.skips):
                 self.skips.record(skip)

@@ -25,6 +25,7 @@ from torch import Tensor
 
 import ktr
 from ktr.algorithm.importance import ImportanceCorrection
+from ktr.config.even_shares import check_servers
 from ktr.console.progress_line import ProgressLine
 from ktr.errors import ConfigError
 from ktr.policy.family import Policy
@@ -237,8 +238,7 @@ class VLLMServerEngine:
 def _own_share(total: int, key: str) -> range:
     """This rank's numbers out of ``total``."""
     rank, num_ranks = rank_and_size()
-    if total < 1 or total % num_ranks:
-        raise ConfigError(f"rollout.{key}: {total} servers for {num_ranks} ranks; use a multiple of the ranks")
+    check_servers(total, num_ranks, key)
     share = total // num_ranks
     return range(rank * share, (rank + 1) * share)
 
