@@ -102,7 +102,7 @@ class GradientAlignment(Callback):
         for scored, norms_GT in zip(to_learn, norms, strict=True):
             scored.gradient_norms_GT = norms_GT
         vectors = {name: _summed(parts_of) for name, parts_of in gradients.items()}
-        return alignment(vectors) | loss_variance(module.learner.loss, to_learn, module.device)
+        return alignment(vectors) | loss_variance(module.learner.loss, to_learn, module.policy.device)
 
 
 def chosen_parameters(policy: Policy, modules: Modules) -> list[nn.Parameter]:

@@ -121,11 +121,11 @@ class PolicyModule(LightningModule):
                 parameter.grad = torch.zeros_like(parameter)
         sum_gradients_over_ranks(parameters)
         norm = whole(torch.nn.utils.clip_grad_norm_(parameters, self.optimizer_settings.max_grad_norm))
-        metrics = metrics | {"grad/norm": norm}
+        metrics = metrics | {"grad/norm": norm.to(self.policy.device)}  # from the host, where gradients are there
         stop_on_non_finite(self.failure_dir, self.global_step + 1, metrics, self.policy, experiences)
         cast(LightningOptimizer, self.optimizers()).step()
         schedule = cast(LambdaLR, self.lr_schedulers())
-        metrics["lr"] = torch.tensor(schedule.get_last_lr()[0])
+        metrics["lr"] = torch.tensor(schedule.get_last_lr()[0], device=self.policy.device)
         schedule.step()
         return metrics
 

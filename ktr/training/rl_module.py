@@ -125,7 +125,7 @@ class VideoRLModule(PolicyModule):
             filled = self._filled(self._rollouts(batch, sampled_for, clock), sampled_for, clock)
             learned, experiences = filled.learned, filled.sampled
             to_learn = self.learner.prepare(learned.experiences, learned.features, learned.old_logps, learned.seeds)
-            counts = global_counts(learned.experiences, self.device, with_truncated=self.truncated == "keep")
+            counts = global_counts(learned.experiences, self.policy.device, with_truncated=self.truncated == "keep")
             self.learning = to_learn, counts
             clock.mark("views")
 
@@ -135,7 +135,7 @@ class VideoRLModule(PolicyModule):
             for update in range(num_updates):
                 self.policy.zero_grad()
                 terms = self.learner.backward(to_learn, counts, self.manual_backward)
-                metrics = loss_metrics(terms, self.device)
+                metrics = loss_metrics(terms, self.policy.device)
                 if update == 0:
                     self.source.finish_next(self._sampled_logps, clock)  # before the weights that sampled change
                 metrics = self.take_step(metrics, experiences)
@@ -147,7 +147,7 @@ class VideoRLModule(PolicyModule):
         self.push_weights()
         clock.mark("weight_push")
         groups = [experience.group for experience in experiences]
-        metrics |= engine_metrics(to_learn, groups, sampled_for, self.engine.correction is not None, self.device)
+        metrics |= engine_metrics(to_learn, groups, sampled_for, self.engine.correction is not None, self.policy.device)
         if self.dynamic_sampling is not None:
             for count in ("num_batches", "num_surplus"):
                 metrics[f"rollout/{count}"] = torch.tensor(float(getattr(filled, count)))

@@ -101,11 +101,11 @@ class SFTModule(PolicyModule):
     def _learn_words(self, groups: list[RolloutGroup], leaves: list[Float[Tensor, "_ F"]]) -> Float[Tensor, ""]:
         """Backward of the demonstrations' loss, one packed row at a time; returns the global batch's loss."""
         weights = [self.demonstrations.weights(group.question, self.policy.tokenizer) for group in groups]
-        total_weight = sum_over_ranks(torch.cat(weights).sum().to(self.device))
+        total_weight = sum_over_ranks(torch.cat(weights).sum().to(self.policy.device))
         total_weight = torch.where(total_weight > 0, total_weight, 1.0)  # no token with a weight: a loss of zero
         views = [self._draw_view(group.prompt) for group in groups]
         self.policy.train()
-        loss = torch.zeros((), device=self.device)
+        loss = torch.zeros((), device=self.policy.device)
         for row in self.scorer.split(groups):
             scores = self.scorer.score_pass(
                 self.policy,

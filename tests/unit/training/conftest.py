@@ -1,12 +1,13 @@
 """A small RL module on a random policy, with a reward that random completions can earn."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from torch.utils.data import DataLoader
 
 from ktr.algorithm.advantage import GroupAdvantage
@@ -122,3 +123,16 @@ def fit(module: VideoRLModule, num_steps: int = 2, num_questions: int = 3, **set
     )
     trainer.fit(module, FixedBatches(batches))
     return trainer
+
+
+@pytest.fixture
+def only_lightning_asks_for_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module's own device is the host where parts of a sharded policy are kept there, and its policy's is not."""
+    plain = LightningModule.device
+
+    def device(module: LightningModule) -> torch.device:
+        caller = sys._getframe(1).f_code.co_filename
+        assert "/lightning/" in caller, f"{caller} asks for the module's device; the policy computes on policy.device"
+        return plain.fget(module)  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(LightningModule, "device", property(device))

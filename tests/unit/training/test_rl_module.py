@@ -13,6 +13,7 @@ from ktr.attribution.views import Factual
 from ktr.errors import ConfigError, NonFiniteError
 from ktr.rewards.composite import CompositeReward
 from ktr.rollout.engine import SamplingParams
+from ktr.training.gradient_alignment import GradientAlignment
 from ktr.types import PromptInputs
 from tests.tiny_policy import random_prompt
 from tests.unit.training.conftest import MakeModule, ShareOfWord, fit, key_tokens
@@ -225,3 +226,8 @@ def test_seeds_depend_on_run_step_and_question_only(make_module: MakeModule):
     assert source._seeds(prompts[::-1]) == first[::-1]
     source.num_batches = 1
     assert source._seeds(prompts)[0] != first[0]
+
+
+@pytest.mark.usefixtures("only_lightning_asks_for_its_device")
+def test_all_is_computed_where_the_policy_is(make_module: MakeModule):
+    fit(make_module(updates_per_rollout=2), num_steps=2, callbacks=[GradientAlignment(every_n_steps=1)])

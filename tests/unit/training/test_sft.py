@@ -56,3 +56,8 @@ def test_an_observer_of_rollouts_leaves_supervised_training_alone(policy_folder:
     watched = fit(module(policy_folder, Demonstrations()), 2, record, callbacks=callbacks)
     alone = fit(module(policy_folder, Demonstrations()), 2)
     assert [step["loss/total"] for step in watched.metrics] == [step["loss/total"] for step in alone.metrics]
+
+
+@pytest.mark.usefixtures("only_lightning_asks_for_its_device")
+def test_all_is_computed_where_the_policy_is(policy_folder: Path):
+    fit(module(policy_folder, Demonstrations()), 1)
