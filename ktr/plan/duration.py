@@ -16,6 +16,7 @@ from ktr.plan.parameters import Parameter
 from ktr.plan.settings import RunSettings, Span
 
 _GPUS_OF_A_MACHINE = 8
+_OPTIMIZER = 7  # AdamW reads weights, gradients and two states, and writes all but the gradients
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def _sampling(flops: Flops, run: RunSettings, card: Card, options: Options) -> I
     if not run.engine:
         return
     is_vllm = run.engine != "TransformersEngine"
-    peak = _peak(run.engine_bytes, card, options) if is_vllm else peak
+    peak = _peak(run.weight_bytes, card, options) if is_vllm else peak
     videos = 1 + (run.contrast_completions > 0)
     again = grids * (videos - (not is_vllm))
     yield _pass("tower, generation", _patches(again), flops.tower(again), peak)
@@ -67,7 +68,7 @@ def _decoding_step(flops: Flops, run: RunSettings, card: Card, options: Options)
     weights = sum(p.count for p in flops.parameters if not p.is_adapter and ".visual." not in p.name)
     read = cached * cache_bytes(model, run)
     if run.engine != "TransformersEngine":
-        return (read + weights * run.engine_bytes) / _bandwidth(card, options)
+        return (read + weights * run.weight_bytes) / _bandwidth(card, options)
     read += weights * (run.weight_bytes + 2 * run.compute_bytes * run.casts_weights)
     return max(read / _bandwidth(card, options), model.layers * options.host_ms_per_layer / 1e3)
 
@@ -97,15 +98,16 @@ def _scoring(flops: Flops, run: RunSettings, card: Card, options: Options) -> It
     yield _pass("tower, backward", updates * _patches(grids), of_tower, peak)
     yield Pass("exchange of gradients", 0, 0.0, updates * _exchange(flops.parameters, run, card, options))
     learned = sum(p.count for p in flops.parameters if p.is_trained) * run.weight_bytes / run.shard
-    # AdamW reads weights, gradients and two states, and writes all but the gradients.
-    yield Pass("optimizer", 0, 0.0, updates * 7 * learned / _bandwidth(card, options))
+    moved = 0 if run.cpu_offload else _OPTIMIZER * learned
+    yield Pass("optimizer", 0, 0.0, updates * moved / _bandwidth(card, options))
 
 
 def _exchange(parameters: Sequence[Parameter], run: RunSettings, card: Card, options: Options) -> float:
     """Seconds of the gradients' sum over GPUs; with shards, of the weights that each pass gathers too."""
     if run.num_gpus == 1 or not run.is_gpu:
         return 0.0
-    speed = (card.link_gb_s if run.num_gpus <= _GPUS_OF_A_MACHINE else options.network_gb_s) * 1e9
+    is_one_machine = run.num_nodes == 1 and run.num_gpus <= _GPUS_OF_A_MACHINE
+    speed = (card.link_gb_s if is_one_machine else options.network_gb_s) * 1e9
     moved = 2 * sum(p.count for p in parameters if p.is_trained) * run.weight_bytes
     if run.shard > 1:
         num_passes = len(run.rows(run.completion_tokens)) * (2 + run.gradient_checkpointing + len(run.views))

@@ -20,11 +20,15 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes a GPU by part. ``phases`` come one after the other, ``resident`` is there in all of them."""
+    """Bytes a GPU by part. ``phases`` come one after the other, ``resident`` is there in all of them.
+
+    ``host`` is what it keeps in the host's memory instead.
+    """
 
     resident: dict[str, float]
     phases: dict[str, dict[str, float]]
     available: float
+    host: float
     engine_lacks: float  # what vLLM's share is short of its weights and the keys and values of one question
 
     @cached_property
@@ -52,37 +56,41 @@ def memory(
     features = run.num_groups * run.visual_tokens * model.features * run.compute_bytes
     engine = run.gpu_memory_utilization * card.memory_gib * GIB if run.colocated else 0.0
     has_copy = run.has_reference and run.lora is None
-    resident = {
+    spread = {
         "weights": weights / run.shard,
         "gradients": learned / run.shard,
         "optimizer states": 2 * learned / run.shard,
         "reference": weights / run.shard * has_copy,
-        "gathered layers": _gathered(model, parameters, run) * (run.shard > 1),
+    }
+    resident = ({} if run.cpu_offload else spread) | {
+        "gathered layers": _gathered(model, parameters, run) * run.gathers,
         "vLLM": 0.0 if run.sleep else engine,
         "tower features": features + activations.tower(patches),
         "rows of the views": len(run.views) * run.num_groups * spans[0].targets * model.hidden * run.weight_bytes,
     }
     head = activations.head(sum(span.targets for span in spans))
     peak = activations.peak(spans)
+    steps_on_gpu = run.is_gpu and not run.cpu_offload
     phases = {
         "generation": {"vLLM": engine} if run.sleep else _generation(model, parameters, run),
         "tower": {"a block of the tower": activations.tower_forward(patches)},
         "update": {"activations": max(0.0, peak - head), "head chunk": min(head, peak)},
         # AdamW on a GPU makes one tensor more for each that it steps, all at a time.
-        "optimizer step": {"roots of the second moments": learned / run.shard * run.is_gpu},
+        "optimizer step": {"roots of the second moments": learned / run.shard * steps_on_gpu},
     }
     available = (card.memory_gib - options.reserve_gib) * GIB
     return Memory(
         {name: value for name, value in resident.items() if value},
         {name: {part: value for part, value in parts.items() if value} for name, parts in phases.items()},
         available,
+        sum(spread.values()) * run.cpu_offload,
         _lacking(model, parameters, run, engine),
     )
 
 
 def cache_bytes(model: Architecture, run: RunSettings) -> int:
     """Keys and values of one token: in the transformers engine in the precision that attention reads them in."""
-    size = run.compute_bytes if run.engine == "TransformersEngine" else run.engine_bytes
+    size = run.compute_bytes if run.engine == "TransformersEngine" else run.weight_bytes
     return 2 * model.layers * model.kv_width * size
 
 
@@ -101,14 +109,14 @@ def _generation(model: Architecture, parameters: Sequence[Parameter], run: RunSe
     cache = rows * room * cache_bytes(model, run)
     prefill = tokens * (3 * model.intermediate * run.compute_bytes + 4 * model.hidden * run.weight_bytes)
     logits = 3 * rows * model.vocabulary * 4
-    gathered = sum(p.count for p in parameters) * run.compute_bytes * (run.shard > 1)
+    gathered = sum(p.count for p in parameters) * run.compute_bytes * run.gathers
     return {"keys and values": cache, "a layer of the engine": prefill + logits, "gathered": gathered}
 
 
 def _lacking(model: Architecture, parameters: Sequence[Parameter], run: RunSettings, engine: float) -> float:
     if not run.colocated or not run.is_gpu:
         return -1.0
-    weights = sum(p.count for p in parameters if not p.is_adapter) * run.engine_bytes
+    weights = sum(p.count for p in parameters if not p.is_adapter) * run.weight_bytes
     question = run.num_completions * (run.prompt_tokens + run.max_tokens) * cache_bytes(model, run)
     return weights + question - engine
 

@@ -16,6 +16,8 @@ from ktr.plan.settings import RunSettings, read_settings
 
 _MOST_CHANGES = 3
 _MOST_REMEDIES = 6
+_PARTS = ("vision", "merger", "language", "embeddings", "head")
+_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +78,10 @@ class Plan:
                 if len(changed) != len(set(changed)) or any(set(known) <= set(chosen) for known in found):
                     continue
                 settings = {key: value for remedy in chosen for key, value in remedy.settings.items()}
-                if replace(self, run=replace(self.run, **settings)).memory.fits:
+                run = replace(self.run, **settings)
+                if run.cpu_offload and not self.run.cpu_offload and run.shard == 1:
+                    continue
+                if replace(self, run=run).memory.fits:
                     found.append(chosen)
         found.sort(key=lambda chosen: (sum(remedy.changes_results for remedy in chosen), len(chosen)))
         return found[:_MOST_REMEDIES]
@@ -88,29 +93,48 @@ class Plan:
             yield Remedy(f"scorer.max_tokens_per_pass={tokens}", {"max_tokens_per_pass": tokens})
         if run.chunk_size > 128:
             yield Remedy("scorer.chunk_size=128", {"chunk_size": 128})
-        if not run.gradient_checkpointing:
+        if run.loads_folder and not run.gradient_checkpointing:
             yield Remedy("model.gradient_checkpointing=true", {"gradient_checkpointing": True})
         if run.colocated and not run.sleep:
             yield Remedy("rollout.sleep=true", {"sleep": True})
-        if run.colocated and run.engine_dtype == "float32" and run.is_mixed:
-            yield Remedy("rollout.extra={dtype: bfloat16}", {"engine_dtype": "bfloat16"})
         if run.colocated and run.gpu_memory_utilization < 0.5:
             yield Remedy("rollout.gpu_memory_utilization=0.5", {"gpu_memory_utilization": 0.5})
-        if run.num_gpus > 1 and run.shard < run.num_gpus:
-            yield Remedy("trainer=fsdp2", {"shard": run.num_gpus})
-        for gpus in (8, 16, 32):
-            if gpus > run.num_gpus and run.questions_per_step % gpus == 0:
-                spread = {"num_gpus": gpus, "shard": gpus}
-                yield Remedy(f"trainer=fsdp2 trainer.devices={gpus}", spread)
-        if not {"vision", "merger"} <= set(run.freeze):
-            freeze = tuple(dict.fromkeys([*run.freeze, "vision", "merger"]))
-            yield Remedy("model.freeze=[vision,merger]", {"freeze": freeze}, changes_results=True)
+        if run.is_gpu and run.can_spread:
+            if run.num_gpus > 1 and run.shard == 1:
+                yield _spread(run, run.num_nodes, run.num_gpus // run.num_nodes)
+            for nodes in (1, 2, 4):
+                if 8 * nodes > run.num_gpus and run.questions_per_step % (8 * nodes) == 0:
+                    yield _spread(run, nodes, 8)
+            if not run.cpu_offload:
+                yield Remedy("trainer.strategy.cpu_offload=true", {"cpu_offload": True})
+        if run.loads_folder:
+            yield from self._of_the_model()
+
+    def _of_the_model(self) -> Iterator[Remedy]:
+        run = self.run
+        freeze = tuple(dict.fromkeys([*run.freeze, "vision", "merger"]))
+        if set(freeze) > set(run.freeze) and set(freeze) < set(_PARTS):
+            yield Remedy(f"model.freeze=[{','.join(freeze)}]", {"freeze": freeze}, changes_results=True)
         if run.dtype == "float32" and run.is_gpu:
-            bf16 = {"dtype": "bfloat16", "is_mixed": False, "engine_dtype": "bfloat16"}
+            bf16 = {"dtype": "bfloat16", "is_mixed": False}
             yield Remedy("model.dtype=bfloat16 trainer.precision=32-true", bf16, changes_results=True)
         if run.lora is None:
-            lora = {"r": 16, "target_modules": "all-linear"}
-            yield Remedy('model.lora="{r: 16, target_modules: all-linear}"', {"lora": lora}, changes_results=True)
+            targets = _ATTENTION if self.model.experts else "all-linear"  # experts are fused, and take none
+            words = f"[{', '.join(targets)}]" if self.model.experts else targets
+            lora = {"lora": {"r": 16, "target_modules": targets}}
+            yield Remedy(f'model.lora="{{r: 16, target_modules: {words}}}"', lora, changes_results=True)
+
+
+def _spread(run: RunSettings, num_nodes: int, devices: int) -> Remedy:
+    """Over so many nodes. What trainer=fsdp2 has of its own is said where the run has it otherwise."""
+    words = ["trainer=fsdp2"]
+    if num_nodes > 1 or run.num_nodes > 1:
+        words.append(f"trainer.num_nodes={num_nodes}")
+    words.append(f"trainer.devices={devices}")
+    if not run.is_mixed:
+        words.append("trainer.precision=32-true")
+    gpus = num_nodes * devices
+    return Remedy(" ".join(words), {"num_gpus": gpus, "num_nodes": num_nodes, "shard": gpus})
 
 
 def make_plan(config: Mapping[str, Any], options: Options) -> Plan:
@@ -142,6 +166,7 @@ def as_object(plan: Plan) -> dict[str, Any]:
             "fullest": spent.fullest,
             "resident": spent.resident,
             "phases": spent.phases,
+            "host": spent.host,
             "engine_lacks": max(0.0, spent.engine_lacks),
         },
         "passes": [vars(one) for one in plan.passes],

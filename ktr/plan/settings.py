@@ -1,11 +1,12 @@
 """What of a composed config the plan computes with: sizes, passes, precision, places. Nothing of it is instantiated."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, isqrt
 from pathlib import Path
 from typing import Any
 
+from ktr.config.even_shares import num_ranks
 from ktr.errors import ConfigError
 from ktr.plan.architecture import Architecture
 from ktr.plan.options import Options
@@ -46,13 +47,19 @@ class Span:
 class RunSettings:
     """One run. ``engine`` is the class of its rollouts ("" of supervised training); ``num_factual`` are its passes of
     the factual view without gradient, ``num_head`` further runs of the head alone. ``num_updates`` is None where the
-    length is given in epochs. ``grid`` is that of a video in patches (time, height, width)."""
+    length is given in epochs. ``grid`` is that of a video in patches (time, height, width). ``shard`` is over how many
+    GPUs weights and states are spread, ``can_spread`` whether they may be; ``cpu_offload``: they are on the host, and
+    gathered for each pass. ``loads_folder`` is False of a policy that has no options."""
 
     name: str
     model_path: Path
+    loads_folder: bool
     accelerator: str
     num_gpus: int
+    num_nodes: int
     shard: int
+    can_spread: bool
+    cpu_offload: bool
     questions_per_step: int
     num_updates: int | None
     updates_per_rollout: int
@@ -77,7 +84,6 @@ class RunSettings:
     contrast_completions: int
     max_rows: int
     gpu_memory_utilization: float
-    engine_dtype: str
     sleep: bool
 
     @property
@@ -96,7 +102,7 @@ class RunSettings:
     @property
     def weight_bytes(self) -> int:
         """Bytes of a number of the weights, gradients and optimizer states."""
-        return _size(self.dtype)
+        return 4 if self.dtype == "float32" else 2
 
     @property
     def compute_bytes(self) -> int:
@@ -109,8 +115,9 @@ class RunSettings:
         return self.compute_bytes < self.weight_bytes
 
     @property
-    def engine_bytes(self) -> int:
-        return _size(self.engine_dtype)
+    def gathers(self) -> bool:
+        """Whether a pass needs weights that its GPU does not hold."""
+        return self.shard > 1 or self.cpu_offload
 
     def span(self, length: int, kept: float = 1.0) -> Span:
         """A group with completions of ``length`` tokens behind a prompt with a part of its visual tokens."""
@@ -132,7 +139,9 @@ def read_settings(config: Mapping[str, Any], model: Architecture, options: Optio
     dtype = settings.get("dtype", "float32")
     dtype = model.dtype if dtype == "auto" else dtype
     is_supervised = "weighting" not in given
-    num_gpus = _num_gpus(trainer)
+    num_gpus, strategy = _num_gpus(trainer), trainer.get("strategy")
+    is_spread = isinstance(strategy, Mapping) and _class(strategy) == "ShardedStrategy"
+    is_matched = _class(config["optimizer"]) == "MatchedAdamWCosine"
     grid = _grid(video, model)
     visual = grid[0] * grid[1] * grid[2] // model.tower.merge_area
     longest = min(sampling["max_tokens"], config["encoder"].get("max_answer_tokens") or sampling["max_tokens"])
@@ -145,9 +154,13 @@ def read_settings(config: Mapping[str, Any], model: Architecture, options: Optio
     return RunSettings(
         name=str(config["name"]),
         model_path=Path(settings["path"]),
+        loads_folder=loads_a_folder,
         accelerator=str(trainer["accelerator"]),
         num_gpus=num_gpus,
-        shard=_shard(trainer, num_gpus),
+        num_nodes=int(trainer.get("num_nodes") or 1),
+        shard=num_gpus if is_spread else 1,
+        can_spread=not (_class(rollout) == "VLLMServerEngine" or rollout.get("lora") == "adapters" or is_matched),
+        cpu_offload=is_spread and bool(strategy.get("cpu_offload")) and trainer["accelerator"] != "cpu",
         questions_per_step=config["data"]["questions_per_step"],
         num_updates=max_steps if max_steps >= 0 else None,
         updates_per_rollout=given.get("updates_per_rollout", 1),
@@ -160,7 +173,7 @@ def read_settings(config: Mapping[str, Any], model: Architecture, options: Optio
         max_tokens=longest,
         completion_tokens=min(longest, options.completion_tokens or ceil(longest / 2)),
         dtype=dtype,
-        is_mixed=trainer["precision"] == "bf16-mixed",
+        is_mixed=trainer.get("precision") in ("bf16-mixed", "bf16"),  # one to Lightning
         gradient_checkpointing=bool(settings.get("gradient_checkpointing")) if loads_a_folder else False,
         freeze=tuple(settings.get("freeze") or ()),
         lora=settings.get("lora"),
@@ -174,7 +187,6 @@ def read_settings(config: Mapping[str, Any], model: Architecture, options: Optio
         contrast_completions=sum(round(p.get("share", 0.5) * sampling["num_completions"]) for p in contrasts),
         max_rows=rollout.get("max_rows") or rollout.get("max_num_seqs") or 256,
         gpu_memory_utilization=rollout.get("gpu_memory_utilization", 0.0),
-        engine_dtype=(rollout.get("extra") or {}).get("dtype", dtype),
         sleep=bool(rollout.get("sleep")),
     )
 
@@ -183,22 +195,11 @@ def _class(node: Mapping[str, Any]) -> str:
     return str(node.get("_target_", "")).rpartition(".")[2]
 
 
-def _size(dtype: str) -> int:
-    return 4 if dtype == "float32" else 2
-
-
 def _num_gpus(trainer: Mapping[str, Any]) -> int:
-    devices = trainer.get("devices", 1)
-    count = len(devices) if isinstance(devices, Sequence) and not isinstance(devices, str) else devices
-    if not isinstance(count, int) or count < 1:
+    if (count := num_ranks(trainer)) is None:
+        devices = trainer.get("devices")
         raise ConfigError(f"trainer.devices={devices}: a plan needs their number; give trainer.devices=8")
-    return count * trainer.get("num_nodes", 1)
-
-
-def _shard(trainer: Mapping[str, Any], num_gpus: int) -> int:
-    """Over how many GPUs the strategy spreads weights, gradients and optimizer: all or none."""
-    strategy = trainer.get("strategy")
-    return num_gpus if isinstance(strategy, Mapping) and _class(strategy) == "ShardedStrategy" else 1
+    return count
 
 
 def _grid(video: Mapping[str, Any], model: Architecture) -> tuple[int, int, int]:

@@ -34,7 +34,8 @@ def _head(plan: Plan) -> Iterator[str]:
     total = sum(p.count for p in plan.parameters)
     learned = sum(p.count for p in plan.parameters if p.is_trained)
     spread = "" if run.shard == 1 else f", weights and states over {run.shard}"
-    yield f"{run.name}: {run.num_gpus} × {plan.card.name}{spread}"
+    nodes = "" if run.num_nodes == 1 else f" on {run.num_nodes} nodes"
+    yield f"{run.name}: {run.num_gpus} × {plan.card.name}{nodes}{spread}"
     yield (
         f"{run.model_path.name}: {total / 1e9:.2f} B parameters, {learned / 1e9:.2f} B trained; {run.dtype}"
         f"{', computing in bfloat16' if run.is_mixed else ''}"
@@ -49,6 +50,8 @@ def _head(plan: Plan) -> Iterator[str]:
     )
     if plan.model.experts:
         yield "a mixture of experts: activations are estimated by the experts of a token"
+    if run.cpu_offload:
+        yield "trainer.strategy.cpu_offload=true: times leave out the optimizer on the host, and the way there and back"
     if not run.is_gpu:
         yield f"trainer.accelerator=cpu: times are those of a {plan.card.name}, and not of this machine"
 
@@ -63,6 +66,8 @@ def _memory(plan: Plan) -> Iterator[str]:
             mark = "" if phase == spent.fullest else "  (less than the fullest phase)"
             yield f"  {f'{phase}: {name}':<32}{_gib(size):>8}{mark}"
     yield f"  {'at its fullest':<32}{_gib(spent.peak):>8}  of {_gib(spent.available)}"
+    if spent.host:
+        yield f"  {'in the memory of the host':<32}{_gib(spent.host):>8}  for each of its GPUs"
 
 
 def _passes(plan: Plan) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """What the plan says of a run, by law: more is more, a remedy is one, and a wrong word is told in a sentence."""
 
 import json
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,14 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning import Trainer
 from omegaconf import OmegaConf
 
 from ktr.config.composing import compose
+from ktr.config.refused import TRAINER
 from ktr.plan.__main__ import main
 from ktr.plan.options import Options
 from ktr.plan.plan import Plan, make_plan
+from ktr.plan.text import plan_text
+from tests.tiny_families import config as config_of
+from tests.tiny_families import tokenizer
 
 CLIP = "+experiment=vet_64f"
+MATCHED = "optimizer._target_=ktr.training.matched_updates.MatchedAdamWCosine"
+ADAPTERS = "model.lora={r: 256, target_modules: all-linear}"
+TWO_NODES = ("+experiment=vet_32f", "trainer.num_nodes=2", "trainer.devices=8", "data.questions_per_step=32")
 
 
 @cache
@@ -72,6 +81,37 @@ def test_shards_divide_what_is_there_all_the_time():
     assert whole.run.shard == 1 and spread.memory.resident["gathered layers"] > 0
 
 
+def test_what_is_on_the_host_is_not_on_the_card():
+    spread = planned(CLIP, "trainer=fsdp2", "trainer.devices=8")
+    offloaded = planned(CLIP, "trainer=fsdp2", "trainer.devices=8", "trainer.strategy.cpu_offload=true")
+    there, here = spread.memory.resident, offloaded.memory.resident
+    moved = {"weights", "gradients", "optimizer states", "reference"}
+    assert there.keys() - here.keys() == moved and here.items() <= there.items()
+    assert offloaded.memory.host == sum(there[part] for part in moved) and spread.memory.host == 0
+    assert not offloaded.memory.phases["optimizer step"] and spread.memory.phases["optimizer step"]
+    assert seconds(spread).keys() - seconds(offloaded).keys() == {"optimizer"}
+    told = plan_text(offloaded)
+    assert "in the memory of the host" in told and "times leave out the optimizer" in told
+    alone = planned(CLIP, "trainer=fsdp2", "trainer.devices=1", "trainer.strategy.cpu_offload=true")
+    assert alone.memory.resident.keys() == here.keys()
+    on_cpus = ["trainer=fsdp2", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32-true"]
+    assert not planned(*on_cpus, "trainer.strategy.cpu_offload=true").memory.host
+
+
+@pytest.mark.parametrize("precision", TRAINER["precision"][0])
+def test_a_precision_is_planned_as_lightning_reads_it(precision: Any):
+    given = "null" if precision is None else precision
+    trainer = Trainer(
+        accelerator="cpu", precision=precision, logger=False, enable_checkpointing=False, enable_progress_bar=False
+    )
+    assert planned(f"trainer.precision={given}").run.is_mixed is (trainer.precision == "bf16-mixed")
+
+
+def test_gradients_go_over_the_network_between_nodes():
+    one, two = (planned(CLIP, f"trainer.num_nodes={nodes}", f"trainer.devices={8 // nodes}") for nodes in (1, 2))
+    assert seconds(two)["exchange of gradients"] > seconds(one)["exchange of gradients"]
+
+
 def test_more_is_more():
     run = planned(CLIP)
     for changed in (
@@ -95,6 +135,46 @@ def test_each_remedy_makes_the_run_fit_and_none_holds_a_smaller_one():
         for left_out in chosen:
             fewer = {k: v for remedy in chosen if remedy is not left_out for k, v in remedy.settings.items()}
             assert not replace(plan, run=replace(plan.run, **fewer)).memory.fits
+
+
+@pytest.mark.parametrize(
+    ("overrides", "options", "offers"),
+    [
+        ([CLIP, "trainer=gpu", "trainer.devices=4", "model.freeze=[embeddings]"], {"card": "h200"}, True),
+        ([CLIP, "trainer.devices=1", "trainer.precision=32-true"], {}, True),
+        ([*TWO_NODES], {"card": "a100_40"}, True),
+        ([*TWO_NODES, "trainer.devices=2"], {"card": "h200"}, True),
+        ([CLIP, "trainer=fsdp2", "trainer.devices=8"], {"card": "a100_40"}, True),
+        ([CLIP, "rollout=vllm_colocate"], {"card": "h200"}, True),
+        ([CLIP, "rollout=vllm_server", "rollout.num_servers=8"], {}, False),
+        ([CLIP, "rollout=vllm_colocate", "rollout.lora=adapters", ADAPTERS], {}, False),
+        ([CLIP, "loss.beta=0", MATCHED], {}, False),
+        (["model=shapes_untrained", "data.questions_per_step=40000"], {}, False),
+        ([CLIP, "model.path=models/Experts"], {}, True),
+    ],
+)
+def test_what_is_offered_is_taken_by_train_and_fits(
+    overrides: list[str], options: dict[str, Any], offers: bool, tmp_path: Path
+):
+    """As text alone: each remedy behind the command line that it is for."""
+    if "model.path=models/Experts" in overrides:
+        overrides = [CLIP, f"model.path={folder_of_experts(tmp_path)}"]
+    plan = planned(*overrides, **options)
+    assert not plan.memory.fits
+    words = [" ".join(remedy.words for remedy in chosen) for chosen in plan.remedies]
+    assert any("trainer=fsdp2" in of_one or "cpu_offload" in of_one for of_one in words) is offers
+    for of_one in words:
+        changed = config(*overrides, *shlex.split(of_one))
+        assert make_plan(changed, Options(**options)).memory.fits, of_one
+        assert changed["trainer"]["devices"] <= 8, of_one  # of a machine
+
+
+def folder_of_experts(root: Path) -> Path:
+    """A mixture of experts as large as a policy of 7B, by its numbers alone."""
+    made = json.loads(config_of("qwen3_vl_moe", tokenizer().get_vocab()).to_json_string(use_diff=False))
+    made["text_config"] |= {"hidden_size": 4096, "num_hidden_layers": 160, "moe_intermediate_size": 1024}
+    (root / "config.json").write_text(json.dumps(made))
+    return root
 
 
 def test_every_method_and_engine_can_be_planned():
@@ -133,6 +213,8 @@ def test_the_command_prints_and_writes_nothing_unless_asked(
         (["model.path=models/Mine"], "MissingModel: model.path=models/Mine: no model there, and none of that name"),
         (["trainer.devices=auto"], "ConfigError: trainer.devices=auto: a plan needs their number"),
         (["video.num_frame=8"], "ConfigError"),
+        ([CLIP, "trainer=fsdp2_nodes"], "ConfigError: data.questions_per_step=8: 16 ranks share a batch evenly"),
+        ([CLIP, "rollout=vllm_server"], "ConfigError: rollout.num_servers: 1 servers for 8 ranks; use a multiple"),
     ],
 )
 def test_what_cannot_be_planned_is_told_in_one_sentence(
