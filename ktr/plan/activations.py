@@ -33,6 +33,18 @@ class Activations:
         """What a packed row keeps until its backward has run; of checkpointed layers their inputs only."""
         return self._layers(spans) + self._behind_layers(spans)
 
+    def of_all_tokens(self, spans: Sequence[Span]) -> int:
+        """What the second pass of a matched update holds beside: a gradient of a row, and the sums of all rows.
+
+        Where no head learns also the last layer, behind its attention, of targets; of checkpointed layers all that it
+        computes again.
+        """
+        gradients = 2 * sum(p.count for p in self.parameters if p.is_trained) * self.settings.weight_bytes
+        if any(p.is_trained and "head" in p.parts for p in self.parameters):
+            return gradients
+        targets = [Span(0, span.completions, span.length) for span in spans]
+        return gradients + self.layer(spans if self.settings.gradient_checkpointing else targets)
+
     def layer(self, spans: Sequence[Span]) -> int:
         """What one decoder layer keeps: all that backward of a checkpointed one computes again, too."""
         model, compute = self.model, self.settings.compute_bytes

@@ -17,6 +17,7 @@ from ktr.plan.settings import RunSettings, Span
 
 _GPUS_OF_A_MACHINE = 8
 _OPTIMIZER = 7  # AdamW reads weights, gradients and two states, and writes all but the gradients
+_MATCHING = 59  # what MatchedAdamW reads and writes beside, operation by operation, for the length of its updates
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,13 @@ def _scoring(flops: Flops, run: RunSettings, card: Card, options: Options) -> It
     again = (updates - 1) * flops.tower(grids) * trains_tower
     of_tower = updates * flops.tower_backward(grids) + again
     yield _pass("tower, backward", updates * _patches(grids), of_tower, peak)
+    if run.is_matched:
+        once_more = flops.of_all_tokens(factual) + flops.recomputed(factual) * checkpointing
+        once_more += (flops.tower(grids) + flops.tower_backward(grids)) * trains_tower
+        yield _pass("gradient of all tokens", updates * tokens, updates * once_more, peak)
     yield Pass("exchange of gradients", 0, 0.0, updates * _exchange(flops.parameters, run, card, options))
     learned = sum(p.count for p in flops.parameters if p.is_trained) * run.weight_bytes / run.shard
-    moved = 0 if run.cpu_offload else _OPTIMIZER * learned
+    moved = 0 if run.cpu_offload else (_OPTIMIZER + _MATCHING * run.is_matched) * learned
     yield Pass("optimizer", 0, 0.0, updates * moved / _bandwidth(card, options))
 
 
@@ -108,7 +113,7 @@ def _exchange(parameters: Sequence[Parameter], run: RunSettings, card: Card, opt
         return 0.0
     is_one_machine = run.num_nodes == 1 and run.num_gpus <= _GPUS_OF_A_MACHINE
     speed = (card.link_gb_s if is_one_machine else options.network_gb_s) * 1e9
-    moved = 2 * sum(p.count for p in parameters if p.is_trained) * run.weight_bytes
+    moved = 2 * sum(p.count for p in parameters if p.is_trained) * run.weight_bytes * (1 + run.is_matched)
     if run.shard > 1:
         num_passes = len(run.rows(run.completion_tokens)) * (2 + run.gradient_checkpointing + len(run.views))
         moved += num_passes * sum(p.count for p in parameters) * run.weight_bytes

@@ -58,6 +58,24 @@ class Flops:
         attention = self._attention(spans) * (model.layers - first) / model.layers
         return total + _ATTENTION_BACKWARD * attention
 
+    def of_all_tokens(self, spans: Sequence[Span]) -> float:
+        """The row forward and backward once more, as ``TokenGradients`` runs it for updates that are matched.
+
+        Backward through the head twice where it learns. Else the last layer is run behind its attention, forward and
+        backward, for targets alone. Without what is ``recomputed``.
+        """
+        tokens, targets = (sum(getattr(span, of) for span in spans) for of in ("tokens", "targets"))
+        total = self.forward(spans) + self.backward(spans)
+        if any(p.is_trained and "head" in p.parts for p in self.parameters):
+            return total + 3 * self.head(targets)
+        last = f".layers.{self.model.layers - 1}."
+        behind = (p for p in self.parameters if last in p.name and (".o_proj." in p.name or ".mlp." in p.name))
+        for p in behind:
+            if p.is_linear or _is_low_rank(p) or _is_expert(p, self.model):
+                backward = 1 + p.is_trained
+                total += 2 * self._active(p) * (targets * (1 + backward) - tokens * backward)
+        return total
+
     def head(self, rows: int) -> float:
         return 2 * rows * self.model.hidden * self.model.vocabulary
 

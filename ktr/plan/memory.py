@@ -59,7 +59,7 @@ def memory(
     spread = {
         "weights": weights / run.shard,
         "gradients": learned / run.shard,
-        "optimizer states": 2 * learned / run.shard,
+        "optimizer states": (4 if run.is_matched else 2) * learned / run.shard,
         "reference": weights / run.shard * has_copy,
     }
     resident = ({} if run.cpu_offload else spread) | {
@@ -74,7 +74,11 @@ def memory(
     phases = {
         "generation": {"vLLM": engine} if run.sleep else _generation(model, parameters, run),
         "tower": {"a block of the tower": activations.tower_forward(patches)},
-        "update": {"activations": max(0.0, peak - head), "head chunk": min(head, peak)},
+        "update": {
+            "activations": max(0.0, peak - head),
+            "head chunk": min(head, peak),
+            "gradient of all tokens": activations.of_all_tokens(spans) if run.is_matched else 0.0,
+        },
         # AdamW on a GPU makes one tensor more for each that it steps, all at a time.
         "optimizer step": {"roots of the second moments": learned / run.shard * steps_on_gpu},
     }

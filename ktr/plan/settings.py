@@ -49,7 +49,8 @@ class RunSettings:
     the factual view without gradient, ``num_head`` further runs of the head alone. ``num_updates`` is None where the
     length is given in epochs. ``grid`` is that of a video in patches (time, height, width). ``shard`` is over how many
     GPUs weights and states are spread, ``can_spread`` whether they may be; ``cpu_offload``: they are on the host, and
-    gathered for each pass. ``loads_folder`` is False of a policy that has no options."""
+    gathered for each pass. ``is_matched``: updates are as long as GRPO's (``MatchedAdamW``). ``loads_folder`` is False
+    of a policy that has no options."""
 
     name: str
     model_path: Path
@@ -85,6 +86,7 @@ class RunSettings:
     max_rows: int
     gpu_memory_utilization: float
     sleep: bool
+    is_matched: bool
 
     @property
     def is_gpu(self) -> bool:
@@ -188,6 +190,7 @@ def read_settings(config: Mapping[str, Any], model: Architecture, options: Optio
         max_rows=rollout.get("max_rows") or rollout.get("max_num_seqs") or 256,
         gpu_memory_utilization=rollout.get("gpu_memory_utilization", 0.0),
         sleep=bool(rollout.get("sleep")),
+        is_matched=is_matched,
     )
 
 

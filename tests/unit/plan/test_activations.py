@@ -30,6 +30,7 @@ from ktr.policy.family import Policy
 from ktr.scoring.packing import pack
 from ktr.scoring.views import apply_view
 from ktr.types import Medium
+from tests.unit.plan.matched_gradient import gradient_of_all
 
 FREEZE = ("vision", "merger")
 LORA = {"r": 8, "target_modules": ["q_proj", "v_proj", "down_proj"]}
@@ -129,3 +130,26 @@ def test_what_an_update_holds(folder: Path, dtype: str, is_mixed: bool, checkpoi
     resident = memory(model, parameters, run, read_card("h100"), Options()).resident
     whole = sum(resident[part] for part in ("weights", "gradients", "optimizer states")) + planned.peak(spans)
     assert whole == pytest.approx(measured, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("freeze", "lora"), [(FREEZE, None), ((*FREEZE, "head"), None), (FREEZE, LORA)], ids=["full", "no head", "lora"]
+)
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
+@pytest.mark.parametrize(("dtype", "is_mixed"), [("float32", True), ("bfloat16", False)])
+def test_what_the_gradient_of_all_tokens_of_a_matched_update_holds(
+    folder: Path, dtype: str, is_mixed: bool, checkpointing: bool, freeze: tuple[str, ...], lora: Any
+):
+    policy = load_policy(folder, dtype=dtype, gradient_checkpointing=checkpointing, freeze=freeze, lora=lora).train()
+    group = random_group([64] * 4, (Medium("video", (2, 20, 24), 1.0),), vocabulary=VOCABULARY)
+    with torch.no_grad():
+        (features_NF,) = policy.encode_video([group.prompt])
+    precision = torch.autocast("cpu", torch.bfloat16, cache_enabled=False) if is_mixed else nullcontext()
+    with precision, Alive() as alive:
+        gradient_of_all(policy, group, features_NF, CHUNK)
+    run, model = settings(folder, dtype, is_mixed, checkpointing, lora), read_architecture(folder)
+    run = replace(run, is_matched=True, max_tokens=64, num_completions=4, prompt_tokens=group.prompt.num_tokens)
+    run = replace(run, visual_tokens=0, questions_per_step=1)
+    update = memory(model, trained(model, freeze, lora), run, read_card("h100"), Options()).phases["update"]
+    copies = lora is not None and checkpointing and is_mixed  # of weights, while adapters are computed again
+    assert sum(update.values()) == pytest.approx(alive.peak, rel=0.2 if copies else 0.1)

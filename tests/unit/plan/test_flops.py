@@ -27,6 +27,7 @@ from ktr.types import Medium, RolloutGroup
 from tests.tiny_families import save_family
 from tests.tiny_policy import NUM_VISUAL
 from tests.tiny_policy import random_group as random_group_of
+from tests.unit.plan.matched_gradient import gradient_of_all
 
 MEDIA = (Medium("video", (2, 20, 24), 1.0),)
 LORA = {"r": 4, "target_modules": ["q_proj", "v_proj"]}
@@ -88,6 +89,32 @@ def test_a_packed_row_forward_and_backward(
         features = policy.encode_video([group.prompt for group in groups])
     features = [rows.requires_grad_(policy.trains_vision) for rows in features]
     assert counted(policy, groups, features) == (flops.forward(planned, entropy=True), backward)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(
+    ("freeze", "lora"),
+    [(["vision", "merger"], None), (["vision", "merger", "head"], None), (["vision", "merger"], LORA), ([], None)],
+)
+def test_the_gradient_of_all_tokens_of_a_matched_update(
+    folder: Path, freeze: list[str], lora: dict[str, Any] | None, checkpointing: bool
+):
+    if checkpointing and not freeze:
+        pytest.skip("a checkpointed tower computes its blocks again, which is not planned")
+    group = random_group([24] * 4, MEDIA, seed=0)
+    policy = load_policy(folder, freeze=freeze, lora=lora, gradient_checkpointing=checkpointing).train()
+    with torch.no_grad():
+        (features_NF,) = policy.encode_video([group.prompt])
+    with Counter() as counter:
+        gradient_of_all(policy, group, features_NF, 48)
+    model = read_architecture(folder)
+    flops, planned = Flops(model, trained(model, freeze, lora)), spans([group])
+    grids = [medium.grid_thw for medium in group.prompt.media]
+    of_tower = (flops.tower(grids) + flops.tower_backward(grids)) * policy.trains_vision
+    weight = policy.model.lm_head.weight
+    unseen = 2 * 2 * planned[0].targets * weight.numel() if weight.requires_grad else 0  # of both backward passes
+    again = flops.recomputed(planned) * checkpointing
+    assert counter.get_total_flops() + unseen == flops.of_all_tokens(planned) + again + of_tower
 
 
 @pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])

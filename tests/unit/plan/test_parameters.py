@@ -2,16 +2,23 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
+from omegaconf import OmegaConf
 
+from ktr.config.composing import compose
 from ktr.plan.architecture import Architecture, architecture, read_architecture
+from ktr.plan.memory import memory
+from ktr.plan.options import Options, read_card
 from ktr.plan.parameters import parameters, trained
+from ktr.plan.settings import read_settings
 from ktr.policy.families import load_policy
+from ktr.training.matched_updates import MatchedAdamW, MatchedAdamWCosine
 from tests.tiny_families import CLASSES, FAMILIES, config, save_family, tokenizer
 
 TOTALS = {  # of the published folders' weights
@@ -84,12 +91,22 @@ def test_bytes_of_weights_gradients_and_optimizer_are_those_of_the_policy(
         parameter.grad = torch.zeros_like(parameter)
     optimizer = torch.optim.AdamW(learned)
     optimizer.step()
-    states = [value for state in optimizer.state.values() for value in state.values() if value.ndim]
+    matched, _ = MatchedAdamWCosine(lr=1e-3, total_steps=1).build(policy)
+    assert isinstance(matched, MatchedAdamW)
+    matched.match({parameter: torch.ones_like(parameter) for parameter in learned}, max_norm=1.0)
+    matched.step()
 
-    planned = trained(read_architecture(folder), freeze, lora)
+    model = read_architecture(folder)
+    planned = trained(model, freeze, lora)
     size = 2 if dtype == "bfloat16" else 4
     of_planned = [parameter.count * size for parameter in planned]
     of_trained = [parameter.count * size for parameter in planned if parameter.is_trained]
     assert sum(of_planned) == sum(p.nbytes for p in policy.parameters())
     assert sum(of_trained) == sum(parameter.grad.nbytes for parameter in learned if parameter.grad is not None)
-    assert 2 * sum(of_trained) == sum(state.nbytes for state in states)
+    composed: Any = OmegaConf.to_container(compose("train", []), resolve=True)
+    run = read_settings(composed, model, Options())
+    for built in (optimizer, matched):
+        run = replace(run, dtype=dtype, is_matched=built is matched)
+        states = [value for state in built.state.values() for value in state.values() if value.ndim]
+        resident = memory(model, planned, run, read_card("h100"), Options()).resident
+        assert resident["optimizer states"] == sum(state.nbytes for state in states)

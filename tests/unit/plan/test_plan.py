@@ -98,6 +98,14 @@ def test_what_is_on_the_host_is_not_on_the_card():
     assert not planned(*on_cpus, "trainer.strategy.cpu_offload=true").memory.host
 
 
+def test_updates_that_are_matched_hold_and_take_more():
+    plain, matched = planned("loss.beta=0"), planned("loss.beta=0", MATCHED)
+    assert matched.memory.resident["optimizer states"] == 2 * plain.memory.resident["optimizer states"]
+    assert matched.memory.phases["update"]["gradient of all tokens"] == 2 * matched.memory.resident["gradients"]
+    assert seconds(matched).keys() - seconds(plain).keys() == {"gradient of all tokens"}
+    assert seconds(matched)["optimizer"] > seconds(plain)["optimizer"]
+
+
 @pytest.mark.parametrize("precision", TRAINER["precision"][0])
 def test_a_precision_is_planned_as_lightning_reads_it(precision: Any):
     given = "null" if precision is None else precision
