@@ -62,9 +62,13 @@ class Size:
         run = RunSettings(
             name=f"{model} {frames} {algorithm}",
             model_path=Path(model),
+            loads_folder=True,
             accelerator="gpu",
             num_gpus=1,
+            num_nodes=1,
             shard=1,
+            can_spread=False,
+            cpu_offload=False,
             questions_per_step=1,
             num_updates=1,
             updates_per_rollout=1,
@@ -89,8 +93,8 @@ class Size:
             contrast_completions=0,
             max_rows=256,
             gpu_memory_utilization=0.0,
-            engine_dtype="bfloat16",
             sleep=False,
+            is_matched=False,
         )
         facts = self.models[model]
         return Plan(run, architecture(facts["model_type"], facts), card, Options())
