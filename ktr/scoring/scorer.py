@@ -21,13 +21,17 @@ from ktr.types import Distributions, RolloutGroup, TokenScores, TokenWeights
 class GroupScorer:
     """Scores groups with a policy.
 
-    ``temperature`` is that of the rollouts, so that log-probs are of the distribution that was sampled. ``chunk_size``
-    rows of logits exist at a time; a packed row holds up to ``max_tokens_per_pass`` tokens.
+    ``temperature`` is that of the rollouts, so that log-probs are of the distribution that was sampled; of greedy ones,
+    0, they are those at 1, as an engine's are. ``chunk_size`` rows of logits exist at a time; a packed row holds up to
+    ``max_tokens_per_pass`` tokens.
     """
 
     temperature: float = 1.0
     chunk_size: int = 512
     max_tokens_per_pass: int = 16384
+
+    def __post_init__(self) -> None:
+        self.temperature = self.temperature or 1.0
 
     def split(self, groups: Sequence[RolloutGroup]) -> list[list[int]]:
         """Indices of the groups that are scored together, each list one pass."""

@@ -83,6 +83,11 @@ class VideoRLModule(PolicyModule):
                 f"sampling.num_completions={sampling.num_completions}: an advantage is relative to other completions "
                 "of the question; give 2 at least"
             )
+        if sampling.temperature == 0:
+            raise ConfigError(
+                "sampling.temperature=0: all completions of a question would be the same, and nothing could be learned "
+                "from them; give more than 0"
+            )
         policy.switch_off_dropout()
         self.scorer, self.sampling, self.advantage = scorer, sampling, advantage
         self.updates_per_rollout = updates_per_rollout

@@ -138,6 +138,12 @@ def test_scores_at_a_sampling_temperature_with_one_row_of_logits_at_a_time(polic
     assert_equal_scores(ours, plain(policy, twin, RAGGED, Factual(), temperature=0.7))
 
 
+@torch.no_grad()
+def test_greedy_answers_are_scored_as_an_engine_tells_their_log_probs(policy, twin):
+    (ours,) = packed(policy, [RAGGED], [Factual()], temperature=0.0)
+    assert_equal_scores(ours, plain(policy, twin, RAGGED, Factual(), temperature=1.0))
+
+
 SEVERAL = [
     RAGGED,
     group_of([4], seed=2, media=[Medium("video", (2, 6, 4), 1.0)]),

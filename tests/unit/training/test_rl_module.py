@@ -160,6 +160,11 @@ def test_a_group_of_one_completion_is_refused(make_module: MakeModule):
         make_module(sampling=SamplingParams(num_completions=1, max_tokens=10))
 
 
+def test_greedy_rollouts_which_are_all_the_same_are_refused(make_module: MakeModule):
+    with pytest.raises(ConfigError, match=r"temperature=0: .*more than 0"):
+        make_module(sampling=SamplingParams(num_completions=2, max_tokens=10, temperature=0.0))
+
+
 def test_entropy_alone_asks_for_no_counterfactual_pass(make_module: MakeModule, monkeypatch):
     module = make_module(key_tokens(entropy=EntropySignal()))
     calls = count_calls(monkeypatch, module.scorer, "score_pass")
