@@ -147,7 +147,7 @@ def token_parts(to_learn: Sequence[ScoredGroup], roles: LabelTokens | None, seed
     }
     signals = gather_over_ranks([name for weight in weights for name in weight.selections])
     nothing = [torch.zeros_like(whole_GT) for whole_GT in whole]
-    for name in dict.fromkeys(sorted(signals)):
+    for name in sorted(set(signals) - parts.keys()):  # a weighting may call its own choice rest, or random
         parts[name] = [
             weight.selections[name].to(zero_GT) if name in weight.selections else zero_GT
             for weight, zero_GT in zip(weights, nothing, strict=True)

@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from ktr.algorithm.weighting import KeyTokens, RandomTokens, RestTokens
+from ktr.attribution.selection import TopRatio
 from ktr.attribution.views import Factual
 from ktr.errors import ConfigError
 from ktr.scoring.own_rows import token_gradient_norms
@@ -115,6 +117,17 @@ def test_any_layers_can_be_asked_for(make_module: MakeModule, modules: Any, sett
 def test_rollouts_that_were_generated_ahead(overlapped: Callable[..., Any]):
     module, _ = overlapped(noise=0.02, weighting=key_tokens())
     check_against_naive(module)
+
+
+@pytest.mark.parametrize("weighting", [RestTokens, RandomTokens])
+def test_a_choice_that_is_called_rest_or_random_takes_the_place_of_neither_part(
+    make_module: MakeModule, weighting: type[KeyTokens]
+):
+    module = make_module(weighting(key_tokens().signals, TopRatio(0.2)))
+    learning(module)
+    parts = token_parts(module.learning[0], None, 0)
+    assert GradientAlignment().measure(module)["grad/parts_error"] < 1e-5
+    assert not any(map(torch.equal, parts["random"], parts["selected"]))
 
 
 def test_soft_weights_are_parts_too(make_module: MakeModule):
