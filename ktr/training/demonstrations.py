@@ -56,9 +56,10 @@ class Demonstrations:
         encoded = tokenizer(self.text(question), add_special_tokens=False, return_offsets_mapping=True)
         weights_T = torch.ones(len(encoded.input_ids) + 1)
         if self.role_weights:
-            per_character = self._character_weights(question)
-            for token, (start, _) in enumerate(encoded.offset_mapping):
-                weights_T[token] = per_character[start]
+            text, per_character = self.text(question), self._character_weights(question)
+            for token, (start, end) in enumerate(encoded.offset_mapping):
+                space = text[start:end].rstrip()  # of a byte-level tokenizer a word's first token begins with a space
+                weights_T[token] = per_character[start + len(space) - len(space.lstrip())]
         return weights_T
 
     def _character_weights(self, question: VideoQuestion) -> list[float]:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
 
 from ktr.attribution.views import Factual, MaskedVideo
 from ktr.errors import DemonstrationTooLong, MalformedRow
@@ -54,6 +56,23 @@ def test_each_token_has_the_weight_of_its_word(tokenizer):
     asked = question("green circle .", "circle", process_roles=roles)
     weights = Demonstrations(SPACED, {"appearance": 3.0, "answer": 5.0}).weights(asked, tokenizer)
     assert weights.tolist() == [1, 1, 3, 1, 1, 1, 5, 1, 1]
+
+
+def test_a_token_that_begins_with_the_space_before_its_word_has_the_weight_of_the_word():
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=False)
+    bpe.post_processor = processors.ByteLevel(trim_offsets=False)  # as Qwen's
+    asked = question("green circle", "circle", process_roles=["nothing", "order_motion", "appearance", "nothing"])
+    demonstrations = Demonstrations(SPACED, {"order_motion": 2.0, "appearance": 3.0, "answer": 5.0})
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, min_frequency=1, show_progress=False)
+    bpe.train_from_iterator([demonstrations.text(asked)], trainer)
+    encoded = bpe.encode(demonstrations.text(asked))
+    assert "Ġgreen" in encoded.tokens
+    weights = demonstrations.weights(asked, PreTrainedTokenizerFast(tokenizer_object=bpe)).tolist()
+    by_token = list(zip(encoded.tokens, weights, strict=False))
+    assert [weight for token, weight in by_token if token in ("Ġgreen", "Ġcircle")] == [2, 3, 5]
+    assert all(weight == 1 for token, weight in by_token if token not in ("Ġgreen", "Ġcircle"))
 
 
 def test_without_role_weights_every_token_counts_alike_and_no_roles_are_needed(tokenizer):
