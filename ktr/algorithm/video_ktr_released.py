@@ -60,4 +60,4 @@ class ReleasedKeyTokens(KeyTokens):
         }
         if self.signals and not acting:
             return TokenWeights(torch.zeros_like(group.factual.logps_GT))
-        return KeyTokens(acting, self.selection)(group)
+        return KeyTokens(acting, self.selection, self.combine)(group)

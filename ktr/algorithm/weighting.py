@@ -55,7 +55,7 @@ class KeyTokens(TokenWeighting):
             raise ValueError(f"combine={combine!r}: choose max or mean")
         self.signals = {name: signal for name, signal in signals.items() if signal is not None}
         self.selection = selection
-        self.combine = combine
+        self.combine: Literal["max", "mean"] = combine
 
     def required_views(self, media: Sequence[Medium]) -> tuple[View, ...]:
         """The union of the signals' views, each once, in the order of the signals."""

@@ -112,6 +112,12 @@ def test_an_image_without_any_acting_signal_selects_nothing():
     assert not weighting(GroupScores(drawn(0), {}, MASK, EOS)).weights_GT.any()
 
 
+def test_signals_can_be_combined_by_their_mean():
+    weighting = instantiate(compose("train", ["algorithm=video_ktr_released", "weighting.combine=mean"]).weighting)
+    weights = weighting(GroupScores(drawn(0), {MASKED: drawn(1), SHUFFLED: drawn(2)}, MASK, EOS))
+    assert torch.equal(weights.weights_GT, torch.stack([*weights.selections.values()]).float().mean(0))
+
+
 def test_the_whole_composition_is_that_of_the_release(config):
     assert config.attribution.signals.visual.shift == config.attribution.signals.temporal.shift == "signed"
     assert type(instantiate(config.weighting).selection) is type(instantiate(config.selection)) is GroupQuantile
