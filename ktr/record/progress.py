@@ -46,7 +46,7 @@ class TrainingProgress(ProgressBar):
         if self._train is None:
             return
         output = step_output(outputs)
-        questions, tokens = len(batch), 0 if output is None else output.num_tokens
+        questions, tokens = (len(batch), 0) if output is None else (output.num_questions, output.num_tokens)
         values = trainer.callback_metrics
         detail = " · ".join(f"{word} {values[name]:.3f}" for word, name in self.shown.items() if name in values)
         seconds = perf_counter() - self._batch_started

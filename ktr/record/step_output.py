@@ -20,6 +20,11 @@ class StepOutput:
     seconds: Mapping[str, float]
 
     @property
+    def num_questions(self) -> int:
+        """Questions that were asked: more than the batch's where dynamic sampling took further ones."""
+        return len(self.experiences)
+
+    @property
     def num_tokens(self) -> int:
         """Tokens that were generated."""
         return sum(experience.group.num_tokens for experience in self.experiences)

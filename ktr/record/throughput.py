@@ -44,7 +44,7 @@ class Throughput(Callback):
     ) -> None:
         seconds, updates = perf_counter() - self._started, max(1, trainer.global_step - self._first_step)
         output = step_output(outputs)
-        questions, tokens = len(batch), 0 if output is None else output.num_tokens
+        questions, tokens = (len(batch), 0) if output is None else (output.num_questions, output.num_tokens)
         self.num_questions += questions
         self.num_tokens += tokens
         self.seconds += seconds

@@ -162,6 +162,14 @@ def test_throughput_is_counts_over_seconds_and_a_step_is_one_update(updates: int
     assert throughput.questions_per_second == pytest.approx(1 / updates / logged["train/step_seconds"])
 
 
+def test_questions_are_those_that_were_answered_and_not_the_first_batch_of_a_filled_step():
+    throughput, module = Throughput(), MagicMock(LightningModule)
+    throughput.on_train_batch_start(MagicMock(Trainer, global_step=0), module, ["question"], 0)
+    outputs = {"output": StepOutput([make_experience()] * 3, [], {})}
+    throughput.on_train_batch_end(MagicMock(Trainer, global_step=1), module, outputs, ["question"], 0)
+    assert throughput.num_questions == 3 and throughput.num_tokens == 3 * sum(LENGTHS)
+
+
 def test_off_a_terminal_progress_is_plain_lines_of_at_most_100_columns(tmp_path):
     with (tmp_path / "log").open("w") as file:
         console = Console(file=file, width=100)
