@@ -1,6 +1,7 @@
 """What a trained policy's answers rest on, and whether the signals find the right words, against ground truth."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ class WorldProbe:
         return verdicts([intervention.judged(group) for group in groups], module.reward)
 
     def _rollouts(self, module: VideoRLModule, batch: list[PromptInputs]) -> list[RolloutGroup]:
-        sampling = SamplingParams(self.num_completions, module.sampling.max_tokens)
+        sampling = replace(module.sampling, num_completions=self.num_completions)  # as they are scored
         return module.engine.generate(batch, sampling, [self._seed(prompt) for prompt in batch])
 
     def _score(self, module: VideoRLModule, groups: list[RolloutGroup], signals: dict[str, Signal]) -> list[Record]:

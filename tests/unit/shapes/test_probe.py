@@ -52,6 +52,19 @@ def test_answers_of_validation_are_those_that_the_probe_would_get(parts, tmp_pat
     assert reused["interventions"]["black_video_all"]["baseline"] == module.validation_summary["greedy"]["accuracy"]
 
 
+def test_what_is_scored_is_sampled_as_in_training(parts, tmp_path, monkeypatch):
+    module, datamodule = parts
+    generate, asked = module.engine.generate, []
+    monkeypatch.setattr(module, "sampling", replace(module.sampling, temperature=0.7, top_p=0.9))
+    monkeypatch.setattr(
+        module.engine,
+        "generate",
+        lambda prompts, sampling, seeds: asked.append(sampling) or generate(prompts, sampling, seeds),
+    )
+    WorldProbe(num_questions=1, num_completions=2, num_shuffles=1)(module, datamodule.val_dataloader(), tmp_path / "d")
+    assert replace(module.sampling, num_completions=2) in asked
+
+
 def test_answers_to_other_questions_and_of_other_sampling_are_not_reused(parts, tmp_path, monkeypatch):
     module, _ = parts
     (greedy,) = (meter for meter in module.meters.values() if meter.sampling.temperature == 0)
