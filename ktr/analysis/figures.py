@@ -164,7 +164,8 @@ def draw_throughput(run: RunFolder) -> Figure | None:
         axes.set_ylim(bottom=0)
     if parts:
         labels = [name.removeprefix("time/").removesuffix("_seconds") for name in parts]
-        means = {label: float(np.mean(run.timings[name][1])) for label, name in zip(labels, parts, strict=True)}
+        num_steps = max(len(run.timings[name][1]) for name in parts)  # not every step has every part
+        means = {label: sum(run.timings[name][1]) / num_steps for label, name in zip(labels, parts, strict=True)}
         axes = all_axes[-1]
         axes.barh(list(means), list(means.values()), 0.55, color=LINES[1])
         axes.set_title("mean seconds of a step, by part")
@@ -190,9 +191,10 @@ FIGURES: Mapping[str, Callable[[RunFolder], Figure | None]] = {
 
 
 def _distinct_losses(run: RunFolder) -> list[str]:
-    """The total and those of its terms that are neither all of it nor zero; ratios and fractions are no terms."""
+    """The total and those of its terms that are neither all of it nor zero; ratios, shares, variances are no terms."""
     total = run.metrics.get("loss/total", ([], []))[1]
-    terms = {name for name in run.metrics if name.startswith("loss/") and not name.endswith(("_fraction", "_mean"))}
+    others = ("_fraction", "_mean", "/variance", "/variance_all")
+    terms = {name for name in run.metrics if name.startswith("loss/") and not name.endswith(others)}
     return [name for name in terms if name == "loss/total" or run.metrics[name][1] not in (total, [0.0] * len(total))]
 
 

@@ -1,6 +1,7 @@
 """report.html: builds for every kind of run, carries everything in itself, and takes no text for markup."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,8 +9,10 @@ import torch
 from PIL import Image
 
 from ktr.analysis import palette
+from ktr.analysis.figures import draw_throughput, draw_training
 from ktr.analysis.filmstrip import HEIGHT, filmstrip, write_filmstrips
 from ktr.analysis.report import write_report
+from ktr.analysis.run_folder import RunFolder
 from ktr.analysis.shown_questions import choose_questions
 from ktr.analysis.shown_tokens import shown_tokens
 from ktr.errors import MissingData
@@ -70,6 +73,19 @@ def test_a_run_that_was_cut_off_has_a_report(make_run):
     run_dir = make_run(ALL)
     (run_dir / "summary.json").unlink()
     assert "Accuracy before and after" not in write_report(run_dir).read_text()
+
+
+def test_seconds_by_part_are_means_over_all_steps_and_a_variance_is_no_loss(make_run):
+    run = RunFolder.read(make_run(ALL))
+    steps = list(range(1, 11))
+    timings = {"time/update_seconds": (steps, [1.0] * 10), "time/rollout_seconds": ([1], [3.0])}
+    figure = draw_throughput(replace(run, timings=timings))
+    assert figure is not None
+    assert sorted(bar.get_width() for bar in figure.axes[-1].patches) == pytest.approx([0.3, 1.0])
+    losses = {name: (steps, [value] * 10) for value, name in enumerate(("loss/variance", "loss/total", "loss/kl"), 1)}
+    figure = draw_training(replace(run, metrics=losses))
+    assert figure is not None
+    assert sorted(line.get_label() for line in figure.axes[0].lines) == ["kl", "total"]
 
 
 def test_a_folder_without_a_run_is_refused_by_name(tmp_path, capsys):
