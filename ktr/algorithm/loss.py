@@ -100,9 +100,11 @@ class ClippedSurrogate:
         num_tokens: int,
         importance_GT: Float[Tensor, "G T"] | None = None,
         views: Mapping[View, TokenScores] | None = None,
+        all_counts: tuple[int, int] | None = None,
     ) -> LossTerms:
         """``num_sequences`` and ``num_tokens`` count the completions and their tokens in the global batch.
 
+        Where they leave some out, which penalties cover all the same, ``all_counts`` has those of all.
         ``advantages`` are those of completions or of tokens. ``views`` are the ``required_views``, scored.
         ``old_logps_GT`` are those of the weights that sampled. ``importance_GT`` (``algorithm.importance``) multiplies
         the surrogate, and neither the penalty nor what is selected and counted.
@@ -113,24 +115,25 @@ class ClippedSurrogate:
         weights_GT = torch.where(completion_mask_GT, token_weights_GT, 0.0)
         selected_GT = weights_GT != 0
         surrogate_GT, ratio_GT = self.surrogate(logps_GT, old_logps_GT, advantages, completion_mask_GT, importance_GT)
-        counts = (completion_mask_GT, selected_GT, num_sequences, num_tokens)
-        policy_loss = self.reduction(-weights_GT * surrogate_GT, *counts)
+        all_counts = all_counts or (num_sequences, num_tokens)
+        masks = completion_mask_GT, selected_GT
+        policy_loss = self.reduction(-weights_GT * surrogate_GT, *masks, num_sequences, num_tokens)
 
         loss, kl = policy_loss, torch.zeros_like(policy_loss)
         if self.needs_reference and ref_logps_GT is not None:
             ref_logps_GT = torch.where(completion_mask_GT, ref_logps_GT.detach(), 0.0)
-            kl = self._penalty(torch.where(completion_mask_GT, logps_GT, 0.0), ref_logps_GT, *counts)
+            kl = self._penalty(torch.where(completion_mask_GT, logps_GT, 0.0), ref_logps_GT, *masks, *all_counts)
             loss = policy_loss + self.beta * kl
         for penalty in self.penalties.values():
             of_tokens_GT = penalty(torch.where(completion_mask_GT, logps_GT, 0.0), views or {})
             added_GT = torch.where(completion_mask_GT, of_tokens_GT, 0.0)
-            loss = loss + self.reduction(added_GT, completion_mask_GT, completion_mask_GT, num_sequences, num_tokens)
+            loss = loss + self.reduction(added_GT, completion_mask_GT, completion_mask_GT, *all_counts)
 
         return LossTerms(
             loss=loss,
             policy_loss=policy_loss.detach(),
             kl=kl.detach(),
-            clip_fraction=self._removed(ratio_GT, _of_tokens(advantages), completion_mask_GT).sum() / num_tokens,
+            clip_fraction=self._removed(ratio_GT, _of_tokens(advantages), completion_mask_GT).sum() / all_counts[1],
             ratio_sum=torch.where(completion_mask_GT, ratio_GT.detach(), 0.0).sum(),
             num_tokens=completion_mask_GT.sum().to(policy_loss.dtype),
         )

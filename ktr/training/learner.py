@@ -97,12 +97,17 @@ class Learner:
         return to_learn
 
     def backward(
-        self, to_learn: Sequence[ScoredGroup], counts: tuple[int, int], run_backward: Callable[[Tensor], None]
+        self,
+        to_learn: Sequence[ScoredGroup],
+        counts: tuple[int, int],
+        run_backward: Callable[[Tensor], None],
+        all_counts: tuple[int, int] | None = None,
     ) -> list[LossTerms]:
         """Score the factual view with gradient, weigh its tokens, and run the loss backward, a packed row at a time.
 
-        ``counts`` are the completions and completion tokens of the global batch, which losses are divided by. In a
-        later update of a batch, and where they have no graph, the features of a trained tower are encoded anew.
+        ``counts`` are the completions and completion tokens of the global batch, which losses are divided by, penalties
+        by ``all_counts`` where those leave some out. In a later update of a batch, and where they have no graph, the
+        features of a trained tower are encoded anew.
         """
         if self.policy.trains_vision and any(s.first or not s.features_NF.requires_grad for s in to_learn):
             prompts = [scored.group.prompt for scored in to_learn]
@@ -122,7 +127,9 @@ class Learner:
                 seeds=[0] * len(row),
                 entropy=True,
             )
-            row_terms = [self._loss(to_learn[i], score, counts) for i, score in zip(row, scores, strict=True)]
+            row_terms = [
+                self._loss(to_learn[i], score, counts, all_counts) for i, score in zip(row, scores, strict=True)
+            ]
             run_backward(torch.stack([term.loss for term in row_terms]).sum())
             terms += row_terms
         self.passes.backward_through_cut(features, leaves)
@@ -147,7 +154,13 @@ class Learner:
             for group, (_, weights) in zip(groups, weighed, strict=True)
         ]
 
-    def _loss(self, scored: ScoredGroup, scores: TokenScores, counts: tuple[int, int]) -> LossTerms:
+    def _loss(
+        self,
+        scored: ScoredGroup,
+        scores: TokenScores,
+        counts: tuple[int, int],
+        all_counts: tuple[int, int] | None,
+    ) -> LossTerms:
         mask_GT = scored.group.completion_mask_GT.to(scores.logps_GT.device)
         if (first := scored.first) is None:
             first = self._first_update(scored, scores, mask_GT)
@@ -162,6 +175,7 @@ class Learner:
             *counts,
             importance_GT=first.importance_GT,
             views=scored.views,
+            all_counts=all_counts,
         )
 
     def _first_update(self, scored: ScoredGroup, scores: TokenScores, mask_GT: Bool[Tensor, "G T"]) -> FirstUpdate:

@@ -51,9 +51,9 @@ class VideoRLModule(PolicyModule):
     batch of rollouts, with the clip acting from the second on; from the first where the engine overlaps. Each has its
     row of losses, and the last that of the rollouts too; the run ends at ``trainer.max_steps`` also within a batch.
     ``truncated`` says what a completion that was cut at the longest length counts: with "mask" it teaches nothing, and
-    losses are divided by the counts of the others; a penalty on a KL holds it all the same. ``dynamic_sampling`` takes
-    further questions for groups that teach nothing. ``seed``, the step and the question fix every draw, on any number
-    of ranks. The rest is ``PolicyModule``'s.
+    the policy loss is divided by the counts of the others; penalties, a KL's too, stay means over all completions.
+    ``dynamic_sampling`` takes further questions for groups that teach nothing. ``seed``, the step and the question fix
+    every draw, on any number of ranks. The rest is ``PolicyModule``'s.
     """
 
     def __init__(
@@ -130,7 +130,9 @@ class VideoRLModule(PolicyModule):
             filled = self._filled(self._rollouts(batch, sampled_for, clock), sampled_for, clock)
             learned, experiences = filled.learned, filled.sampled
             to_learn = self.learner.prepare(learned.experiences, learned.features, learned.old_logps, learned.seeds)
-            counts = global_counts(learned.experiences, self.policy.device, with_truncated=self.truncated == "keep")
+            counts = all_counts = global_counts(learned.experiences, self.policy.device)
+            if self.truncated == "mask":
+                counts = global_counts(learned.experiences, self.policy.device, with_truncated=False)
             self.learning = to_learn, counts
             clock.mark("views")
 
@@ -139,7 +141,7 @@ class VideoRLModule(PolicyModule):
             logs = every > 0 and self.num_steps % every == 0  # as Lightning decides for the last of them
             for update in range(num_updates):
                 self.policy.zero_grad()
-                terms = self.learner.backward(to_learn, counts, self.manual_backward)
+                terms = self.learner.backward(to_learn, counts, self.manual_backward, all_counts)
                 metrics = loss_metrics(terms, self.policy.device)
                 if update == 0:
                     self.source.finish_next(self._sampled_logps, clock)  # before the weights that sampled change

@@ -9,6 +9,8 @@ from unittest.mock import MagicMock
 import pytest
 import torch
 
+from ktr.algorithm.loss import ClippedSurrogate
+from ktr.algorithm.reductions import TokenReduction
 from ktr.errors import ConfigError
 from ktr.rewards.composite import CompositeReward
 from ktr.rewards.overlong import SoftOverlong
@@ -18,6 +20,7 @@ from ktr.training.rl_module import VideoRLModule
 from ktr.types import Experience, RolloutGroup
 from tests.tiny_policy import random_prompt
 from tests.unit.training.conftest import MakeModule
+from tests.unit.training.conftest import fit as fit_once
 from tests.unit.training.overlapped_run import Record, fit
 
 
@@ -62,6 +65,22 @@ def test_a_part_of_the_reward_may_say_which_groups_count():
         by_accuracy.keeps(of_group(format=[0.0, 1.0]))
     with pytest.raises(ConfigError, match="max_batches=0"):
         DynamicSampling(0)
+
+
+@pytest.mark.parametrize("reduction", ["sequence_mean", "token_mean"])
+def test_a_penalty_is_a_mean_over_all_completions_also_where_those_that_were_cut_are_masked(
+    make_module: MakeModule, reduction: Any
+):
+    kl = []
+    for truncated in ("keep", "mask"):
+        loss = ClippedSurrogate(beta=0.1, reduction=TokenReduction(reduction))
+        module = make_module(loss=loss, truncated=truncated)
+        with torch.no_grad():
+            module.policy.model.lm_head.weight *= 1.2  # away from the reference
+        metrics = fit_once(module, num_steps=1).callback_metrics
+        assert 0.5 < metrics["rollout/truncated_fraction"] < 1
+        kl.append(float(metrics["loss/kl"]))
+    assert kl[0] == kl[1] > 0
 
 
 class FewQuestions:
