@@ -19,7 +19,8 @@ class Demonstrations:
     ``form`` is the completion's text around ``{reasoning}`` (empty where the row has none) and ``{answer}``.
     ``role_weights`` maps the role of a word to its weight in the loss, 1 where a role is not named. A row gives the
     roles of its reasoning's words, the think tags included, under the key ``process_roles``; the answer's role is
-    "answer". Without ``role_weights`` every token counts alike and no row needs roles.
+    "answer". Without ``role_weights`` every token counts alike and no row needs roles. Raises ``ValueError`` on a form
+    with other braces, and on one whose tags are parts of words where words are weighed.
     """
 
     def __init__(
@@ -27,6 +28,15 @@ class Demonstrations:
         form: str = "<think>{reasoning}</think>\n<answer>{answer}</answer>",
         role_weights: Mapping[str, float] | None = None,
     ):
+        try:
+            words = form.format(reasoning="", answer="").split()
+        except (KeyError, IndexError, AttributeError, ValueError) as error:
+            raise ValueError(f"form={form!r}: write {{reasoning}} and {{answer}}, and no other braces") from error
+        if role_weights and words.count("<answer>") != 1:
+            raise ValueError(
+                f"form={form!r}: role_weights are those of words; set its tags apart by spaces, as in "
+                "'<think> {reasoning} </think> <answer> {answer} </answer>'"
+            )
         self.form = form
         self.role_weights = dict(role_weights or {})
 

@@ -83,6 +83,17 @@ def test_without_role_weights_every_token_counts_alike_and_no_roles_are_needed(t
     assert weights.tolist() == [1.0] * len(completion.token_ids_T)
 
 
+@pytest.mark.parametrize("form", ["{thought} {answer}", "{}", "{", "{answer.text}"])
+def test_a_form_with_other_braces_is_refused(form: str):
+    with pytest.raises(ValueError, match="no other braces"):
+        Demonstrations(form)
+
+
+def test_words_have_weights_only_where_tags_stand_apart():
+    with pytest.raises(ValueError, match="set its tags apart by spaces"):
+        Demonstrations(role_weights={"answer": 3.0})
+
+
 def test_roles_that_do_not_fit_the_words_are_refused(tokenizer):
     asked = question("green circle .", "circle", process_roles=["nothing"])
     with pytest.raises(MalformedRow, match="row 7: process_roles names 1 roles for 5 words"):
