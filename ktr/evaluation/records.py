@@ -70,15 +70,14 @@ def read_replies(path: Path, fields: Mapping[str, str | Sequence[str] | None]) -
     lacking: Counter[str] = Counter()
     total, keys = 0, list[str]()
     for file in annotation_files(path):
-        for index, row in enumerate(_rows(file)):
+        for index, row in enumerate(_rows(file, fields)):
             total += 1
             place = Place(file, index)
             if isinstance(row, BrokenLine) or not isinstance(row, Mapping):
                 read.skips.append(f"{file}, row {index}: {getattr(row, 'reason', 'it is no object')}")
                 continue
             keys = keys or list(row)
-            lost = [name for name in ("output", "answer") if _at(row, name, fields) is _ABSENT]
-            if lost:
+            if lost := _lacks(row, fields):
                 lacking[lost[0]] += 1
                 read.skips.append(f"{file}, row {index}: it has no {lost[0]}")
                 continue
@@ -87,7 +86,7 @@ def read_replies(path: Path, fields: Mapping[str, str | Sequence[str] | None]) -
             except RowError as error:
                 read.skips.append(str(error))
                 continue
-            key = index if reply.id is None else (reply.id, reply.asked.question, reply.video)
+            key = (file, index) if reply.id is None else (reply.id, reply.asked.question, reply.video)
             read.duplicates += key in last
             last.pop(key, None)
             last[key] = reply
@@ -105,10 +104,17 @@ def read_replies(path: Path, fields: Mapping[str, str | Sequence[str] | None]) -
 _ABSENT = object()
 
 
-def _rows(file: Path) -> Iterator[Any]:
+def _rows(file: Path, fields: Mapping[str, Any]) -> Iterator[Any]:
     for document in documents(file):
-        inner = next((document[key] for key in LISTS if isinstance(document, Mapping) and key in document), None)
+        inner = None
+        if isinstance(document, Mapping) and _lacks(document, fields):  # a record's own "samples" are no records
+            inner = next((document[key] for key in LISTS if key in document), None)
         yield from inner if isinstance(inner, list) else [document]
+
+
+def _lacks(row: Mapping[str, Any], fields: Mapping[str, Any]) -> list[str]:
+    """Which of the fields without which there is nothing to score a record does not have."""
+    return [name for name in ("output", "answer") if _at(row, name, fields) is _ABSENT]
 
 
 def _reply(row: Mapping[str, Any], fields: Mapping[str, Any], place: Place) -> Reply:
@@ -116,7 +122,9 @@ def _reply(row: Mapping[str, Any], fields: Mapping[str, Any], place: Place) -> R
     if isinstance(text, list) and len(text) == 1:
         text = text[0]
     told = row.get("outcome")
-    outcome = Outcome(told) if told in [outcome.value for outcome in WITHOUT_REPLY] else None
+    # An endpoint's own refusal has no text, and counts; what a text says is for the rule.
+    lasting = WITHOUT_REPLY if isinstance(text, str) else (*WITHOUT_REPLY, Outcome.REFUSED)
+    outcome = next((outcome for outcome in lasting if outcome == told), None)
     if not isinstance(text, str):
         outcome, text = outcome or Outcome.FAILED, None
     return Reply(

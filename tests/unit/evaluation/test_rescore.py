@@ -71,6 +71,19 @@ def test_a_record_that_is_there_again_counts_once_and_the_last_counts(tmp_path: 
     assert outcomes(save(tmp_path, [THEIRS, again])) == ["wrong"]
     without = [{"output": "B", "answer": "B"}] * 3
     assert outcomes(save(tmp_path, without)) == ["right"] * 3
+    save(tmp_path, without, "more.jsonl")
+    assert outcomes(tmp_path) == ["right"] * 6, "records without an id are apart in each file of a folder"
+
+
+def test_a_list_that_a_record_holds_is_no_list_of_records(tmp_path: Path):
+    samples = {"samples": ["A", "B"], "results": [OWN | {"output": "A"}]}
+    assert outcomes(save(tmp_path, [OWN | samples, OWN | samples | {"id": "2"}])) == ["right", "right"]
+
+
+def test_a_refusal_without_a_text_counts_as_it_did_when_it_was_asked(tmp_path: Path):
+    rows = [OWN, OWN | {"id": "2", "output": None, "outcome": "refused"}, OWN | {"id": "3", "outcome": "refused"}]
+    assert outcomes(save(tmp_path, rows)) == ["right", "refused", "right"]
+    assert "all          3     66.67" in rescore(config(save(tmp_path, rows)))
 
 
 def test_what_has_no_reply_is_left_out_and_said(tmp_path: Path):
