@@ -18,7 +18,7 @@ from ktr.console.progress_line import ProgressLine
 from ktr.console.quiet import quiet_libraries
 from ktr.evaluation.asking.ask import Answerer
 from ktr.evaluation.asking.asking import Asking, missing_line
-from ktr.evaluation.asking.identity import claim, identity_of
+from ktr.evaluation.asking.identity import claim, identity_of, refuse_other_rows
 from ktr.evaluation.asking.items_file import ItemsFile, Line
 from ktr.evaluation.asking.policy import PolicyAnswers
 from ktr.evaluation.asking.question import question_of
@@ -28,7 +28,7 @@ from ktr.evaluation.benchmarks.item import Item
 from ktr.evaluation.benchmarks.media import MediaFinder
 from ktr.evaluation.reports.answers_page import write_answers_page
 from ktr.evaluation.rules.named import rule_named
-from ktr.evaluation.rules.outcome import WITHOUT_REPLY, Outcome
+from ktr.evaluation.rules.outcome import WITHOUT_REPLY
 from ktr.policy.encoder_pool import EncoderPool
 from ktr.record.json_file import write_object
 from ktr.record.run_record import start_run
@@ -52,8 +52,9 @@ def ask_benchmark(config: DictConfig) -> str:
         identity = identity_of(config, checked, rule_name)
         claim(run_dir, identity)
         with closing(ItemsFile(run_dir / "items.jsonl")) as file:
-            if config.retry_failed:
-                file.drop([Outcome.FAILED.value])
+            there = {item.id for item in present}
+            file.drop(lambda line: line["id"] in there and _is_asked_again(line, config.retry_failed))
+            refuse_other_rows(run_dir, present, file.lines)
             _note_missing(file, checked)
             if remaining := [item for item in present if item.id not in file.lines]:
                 start_run(run_dir, config, config.seed)
@@ -130,6 +131,11 @@ class RunningAccuracy:
         others = [f"{self.outcomes[name]} {name}" for name in WITHOUT_REPLY if self.outcomes[name]]
         share = f"accuracy {100 * self.correct / self.n:.1f} ({100 * low:.1f}–{100 * high:.1f})" if self.n else ""
         return " · ".join(filter(None, [share, *others]))
+
+
+def _is_asked_again(line: Line, retry: bool) -> bool:
+    """Of an item whose media are there: it has no reply, and was not asked since they were missing, or ``retry``."""
+    return line["outcome"] in WITHOUT_REPLY and (retry or "num_frames" not in line)
 
 
 def _note_missing(file: ItemsFile, checked: Checked) -> None:

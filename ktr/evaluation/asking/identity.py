@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from ktr.errors import ConfigError
 from ktr.evaluation.asking.fingerprint import fingerprint
 from ktr.evaluation.benchmarks.check import Checked
+from ktr.evaluation.benchmarks.item import Item
 from ktr.record.json_file import read_object, write_object
 
 ELSEWHERE = ("annotations", "media_root", "how_to_get")  # where the files lie changes nothing
@@ -93,6 +94,23 @@ def claim(folder: Path, identity: Mapping[str, Any]) -> None:
             "for a folder of its own"
         )
     write_object(path, given)
+
+
+def refuse_other_rows(folder: Path, items: Iterable[Item], lines: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise ``ConfigError`` where a line is about another row than its item, in what the hash does not hold.
+
+    A file may lie elsewhere, or have another ending.
+    """
+    for item in items:
+        if (line := lines.get(item.id)) is None:
+            continue
+        was = {key: line[key] for key in ("problem_type", "written")} | {"video": PurePosixPath(line["video"]).stem}
+        now = {"problem_type": item.asked.problem_type, "written": item.asked.written}
+        if differing := list(differences(was, now | {"video": PurePosixPath(item.video).stem})):
+            raise ConfigError(
+                f"{folder} holds item {item.id} of a row that has changed since: {'; '.join(differing)}. Give name=… for "
+                "a folder of its own"
+            )
 
 
 def differences(first: Any, second: Any, at: str = "") -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,9 +36,9 @@ class ItemsFile:
             self._file.flush()
         self.lines[line["id"]] = line
 
-    def drop(self, outcomes: Sequence[str]) -> int:
-        """Take out the items of these outcomes, so that they are asked again; how many they were."""
-        kept = {id: line for id, line in self.lines.items() if line["outcome"] not in outcomes}
+    def drop(self, is_asked_again: Callable[[Line], bool]) -> int:
+        """Take out the lines of items that are asked again; how many they were."""
+        kept = {id: line for id, line in self.lines.items() if not is_asked_again(line)}
         num_dropped = len(self.lines) - len(kept)
         if num_dropped:
             self.lines = kept

@@ -106,6 +106,52 @@ def test_failed_items_are_asked_again_in_the_same_folder_at_any_pace_and_of_the_
         run(right, "endpoint.model=gpt-5")
 
 
+def test_media_that_were_missing_or_broken_are_asked_about_once_they_are_there(run: Run, rows: Path):
+    content, picture = json.loads((rows / "rows.json").read_text()), (rows / "p.png").read_bytes()
+    content[1]["path"], content[2]["path"] = "lost.png", "broken.png"
+    (rows / "rows.json").write_text(json.dumps(content[:3]))
+    (rows / "broken.png").write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    first = run(right, "benchmark.allow_missing=true")
+    assert [line["outcome"] for line in first.values()] == ["right", "media_missing", "media_missing"]
+    (rows / "lost.png").write_bytes(picture)
+    (rows / "broken.png").write_bytes(picture)
+    asked: list[str] = []
+    for given, outcomes in (("false", ["right", "right", "media_missing"]), ("true", ["right"] * 3)):
+        found = run(
+            lambda request: asked.append(text_of(request)) or right(request),
+            "benchmark.allow_missing=true",
+            f"retry_failed={given}",
+        )
+        assert [line["outcome"] for line in found.values()] == outcomes
+    assert ["Number 1?" in asked[0], "Number 2?" in asked[1], len(asked)] == [True, True, 2]
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"problem_type": "regression", "options": None}, 'problem_type: "numerical" and "regression"'),
+        ({"answer": "y"}, 'written: "" and "y"'),
+        ({"path": "q.png"}, 'video: "p" and "q"'),
+        ({"path": "there/p.png"}, None),
+    ],
+)
+def test_a_row_that_has_changed_since_is_refused(run: Run, rows: Path, changed: dict[str, Any], told: str | None):
+    (first, *_) = json.loads((rows / "rows.json").read_text())
+    first |= {"problem_type": "numerical", "options": None, "solution": "3"} if "regression" in str(changed) else {}
+    (rows / "there").mkdir()
+    for place in ("q.png", "there/p.png"):
+        (rows / place).write_bytes((rows / "p.png").read_bytes())
+    (rows / "rows.json").write_text(json.dumps([first]))
+    run(right)
+    (rows / "rows.json").write_text(json.dumps([first | changed]))
+    if told is None:
+        run(lambda _: pytest.fail("it is asked again"))
+        return
+    with pytest.raises(ConfigError) as refused:
+        run(right)
+    assert told in str(refused.value)
+
+
 @pytest.mark.parametrize("name", ENDPOINTS)
 def test_every_endpoint_composes_without_a_policy_and_instantiates(name: str, tmp_path: Path):
     given = [
