@@ -20,6 +20,7 @@ from ktr.evaluation.asking.ask import Answerer
 from ktr.evaluation.asking.asking import Asking, missing_line
 from ktr.evaluation.asking.identity import claim, identity_of, refuse_other_rows
 from ktr.evaluation.asking.items_file import ItemsFile, Line
+from ktr.evaluation.asking.judge import refuse_verdicts
 from ktr.evaluation.asking.policy import PolicyAnswers
 from ktr.evaluation.asking.question import question_of
 from ktr.evaluation.asking.results import model_of, results, table
@@ -52,6 +53,8 @@ def ask_benchmark(config: DictConfig) -> str:
         identity = identity_of(config, checked, rule_name)
         claim(run_dir, identity)
         with closing(ItemsFile(run_dir / "items.jsonl")) as file:
+            if config.judge is None:
+                refuse_verdicts(run_dir, file.lines.values())
             there = {item.id for item in present}
             file.drop(lambda line: line["id"] in there and _is_asked_again(line, config.retry_failed))
             refuse_other_rows(run_dir, present, file.lines)

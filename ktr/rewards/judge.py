@@ -9,7 +9,6 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
-from string import Formatter
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -17,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ktr.errors import ConfigError, JudgeError
-from ktr.rewards.served_model import Failure, client_of, failure_of, require_openai
+from ktr.rewards.served_model import Failure, check_fields, client_of, failure_of, require_openai
 from ktr.types import RolloutGroup
 
 if TYPE_CHECKING:
@@ -70,8 +69,7 @@ class ServedJudge:
         max_failed_fraction: float = 0.1,
     ) -> None:
         require_openai()
-        if unknown := {field for _, field, _, _ in Formatter().parse(prompt) if field is not None}.difference(FIELDS):
-            raise ConfigError(f"prompt of the judge: {sorted(unknown)} are no fields; there are {', '.join(FIELDS)}")
+        check_fields("prompt of the judge", prompt, FIELDS)
         try:
             self._pattern = re.compile(pattern)
         except re.error as error:

@@ -2,11 +2,13 @@
 
 import logging
 import os
+from collections.abc import Sequence
 from importlib.util import find_spec
+from string import Formatter
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from ktr.errors import MissingExtra
+from ktr.errors import ConfigError, MissingExtra
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -19,6 +21,16 @@ def require_openai() -> None:
     """Raise ``MissingExtra`` where the client's package is not installed."""
     if find_spec("openai") is None:
         raise MissingExtra("openai", "api")
+
+
+def check_fields(name: str, prompt: str, fields: Sequence[str]) -> None:
+    """Raise ``ConfigError`` where a prompt holds other braces than those around ``fields``, and doubled ones."""
+    try:
+        used = {field for _, field, _, _ in Formatter().parse(prompt) if field is not None}
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}; a brace of the text itself is doubled, {{{{ or }}}}") from None
+    if unknown := used.difference(fields):
+        raise ConfigError(f"{name}: {sorted(unknown)} are no fields; there are {', '.join(fields)}")
 
 
 def client_of(base_url: str, key_variable: str, time_limit_s: float, retries: int) -> "AsyncOpenAI":

@@ -108,8 +108,8 @@ def refuse_other_rows(folder: Path, items: Iterable[Item], lines: Mapping[str, M
         now = {"problem_type": item.asked.problem_type, "written": item.asked.written}
         if differing := list(differences(was, now | {"video": PurePosixPath(item.video).stem})):
             raise ConfigError(
-                f"{folder} holds item {item.id} of a row that has changed since: {'; '.join(differing)}. Give name=… for "
-                "a folder of its own"
+                f"{folder} holds item {item.id} of a row that has changed since: {'; '.join(differing)}. Give name=… "
+                "for a folder of its own"
             )
 
 

@@ -157,6 +157,7 @@ def test_nobody_there_and_a_wrong_key_are_one_sentence(serve, make_group):
     ("settings", "said"),
     [
         ({"prompt": "{question}"}, r"\['question'\] are no fields; there are problem"),
+        ({"prompt": "Reply { {completion}"}, "a brace of the text itself is doubled"),
         ({"pattern": "("}, "pattern"),
         ({"pattern": "score"}, "first group"),
         ({"max_concurrency": 0}, "above 0"),

@@ -152,6 +152,14 @@ def test_a_row_that_has_changed_since_is_refused(run: Run, rows: Path, changed: 
     assert told in str(refused.value)
 
 
+def test_a_judged_run_does_not_go_on_without_its_judge(run: Run, rows: Path):
+    run(right)
+    file = rows / "runs" / "run" / "items.jsonl"
+    file.write_text("".join(json.dumps(line | {"judged_by": "gpt"}) + "\n" for line in lines(rows).values()))
+    with pytest.raises(ConfigError, match="holds items that gpt judged"):
+        run(right)
+
+
 @pytest.mark.parametrize("name", ENDPOINTS)
 def test_every_endpoint_composes_without_a_policy_and_instantiates(name: str, tmp_path: Path):
     given = [
