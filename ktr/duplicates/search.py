@@ -91,6 +91,8 @@ def _same_frames(trained: set[MediaFile], items: Sequence[Row], hashes: MediaHas
             continue
         looks = hashes.frames({*asked, *others})
         known = [file for file in others if file in looks]
+        if not known:  # none can be read
+            continue
         index = FrameHashes([looks[file] for file in known], max_distance)
         for file in track([file for file in asked if file in looks], f"compare {kind}s", len(asked)):
             for at, value in index.near(looks[file]):

@@ -102,6 +102,13 @@ def test_media_that_cannot_be_read_are_counted_by_their_fault_the_second_time_to
         (data / "train" / "e.mp4").unlink()
 
 
+def test_training_media_of_which_none_can_be_read_are_counted(given: list[str], data: Path, tmp_path: Path):
+    for name in "abcd":
+        (tmp_path / f"{name}.mp4").write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    found = search([*given, f"data.train.media_root={tmp_path}"])
+    assert found.faults == {"CorruptMedia": 4} and [line["id"] for line in found.lines] == ["t3", "t4"]
+
+
 def test_a_question_with_other_options_is_another(given: list[str]):
     found = search(given, "search.kinds=[same_question]", "search.min_similarity=0.99")
     assert [line["item"] for line in found.lines] == ["b4", "b4"]
