@@ -79,8 +79,5 @@ def vote(predictions: Sequence[str | None]) -> int:
 
     Votes are over answers, not over scores, and no answer is no vote.
     """
-    counts = Counter(prediction for prediction in predictions if prediction is not None)
-    if not counts:
-        return 0
-    most = max(counts.values())
-    return next(place for place, prediction in enumerate(predictions) if prediction and counts[prediction] == most)
+    counts = Counter(filter(None, predictions))
+    return predictions.index(max(counts, key=lambda each: counts[each])) if counts else 0

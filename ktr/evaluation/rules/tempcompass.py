@@ -42,7 +42,7 @@ def tempcompass(reply: str, asked: Asked) -> Reading:
     written = asked.written or asked.answer
     match task_of(asked.question, written, asked.options):
         case "captioning":
-            return Reading(text, 0.0, stated=False)
+            return Reading(text or None, 0.0, stated=False)
         case "yes_no":
             return yes_no(text, asked, written)
         case "caption_matching":

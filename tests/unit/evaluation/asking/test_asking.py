@@ -2,13 +2,17 @@
 
 from collections.abc import Callable
 
+from ktr.data.prompts import PromptTemplate
 from ktr.evaluation.asking.ask import Answered, Ask, Reply
 from ktr.evaluation.asking.asking import Asking, missing_line
 from ktr.evaluation.asking.decoding import OneRound, SparseToDense
 from ktr.evaluation.asking.results import results
+from ktr.evaluation.benchmarks.item import Item
+from ktr.evaluation.rules.asked import Asked
 from ktr.evaluation.rules.outcome import Outcome
+from ktr.evaluation.rules.tempcompass import tempcompass
 from ktr.rollout.engine import SamplingParams
-from tests.unit.evaluation.asking.conftest import Scripted, item
+from tests.unit.evaluation.asking.conftest import Scripted, item, question_of
 
 AskingOf = Callable[..., Asking]
 FIVE = SamplingParams(5, 8)
@@ -50,8 +54,12 @@ def test_a_vote_is_over_answers_and_the_first_of_equally_frequent_ones_counts(as
     assert line["rounds"][0]["predictions"] == (None, "B", "A", "A", None) and line["rounds"][0]["outputs"] == texts
     (tie,) = asking_of([item(0)], OneRound(8, FIVE)).lines(Scripted(lambda ask: ["?", "B", "A", "A", "B"]))
     assert tie["prediction"] == "B"
+    caption = Item("c", Asked("A. running", "free-form", question="Generated Caption:"), item(0).media)
     (nothing,) = asking_of([item(0)], OneRound(8, FIVE)).lines(Scripted(lambda ask: ["?"] * 5))
     assert nothing["outcome"] == "unparsable"
+    captions = Asking([caption], question_of, PromptTemplate(), OneRound(8, FIVE), tempcompass, 0)
+    (empty,) = captions.lines(Scripted(lambda ask: ["", "<answer></answer>", "", "A man runs.", ""]))
+    assert empty["output"] == "A man runs.", "no words are no vote"
 
 
 def test_sparse_to_dense_doubles_until_all_agree(asking_of: AskingOf):
