@@ -83,7 +83,7 @@ class EndpointAnswers:
             model, template, token_limit_as, send_temperature, send_seed, n_per_request, dict(extra or {})
         )
         self.sender = MediaSender(VideoReader(video), size_factor, frames_as)
-        self.spending = Spending(price, spending_limit, video.max_pixels)
+        self.spending = Spending(price, spending_limit, video.max_pixels, n_per_request)
         self.pace = Pace(requests_per_minute)
         self._connect = lambda: ChatClient(base_url, key_variable, time_limit_s, retries)
         self._going: Answers | None = None

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 from ktr.errors import ConfigError, SpendingLimit
@@ -53,10 +54,16 @@ def _read(file: Path) -> Mapping[str, Price]:
 
 
 class Spending:
-    """The dollars that are spent, and those that asks in flight may cost at most; ``limit`` is on both together."""
+    """The dollars that are spent, and those that asks in flight may cost at most; ``limit`` is on both together.
 
-    def __init__(self, price: Price | None, limit: float | None, pixels_per_frame: int) -> None:
+    Each request pays for its prompt, and has ``n_per_request`` of an ask's completions, or all.
+    """
+
+    def __init__(
+        self, price: Price | None, limit: float | None, pixels_per_frame: int, n_per_request: int | None = None
+    ) -> None:
         self.price, self.limit, self.pixels_per_frame = price, limit, pixels_per_frame
+        self.n_per_request = n_per_request
         self.spent = self._dearest = 0.0
         self._in_flight: dict[int, float] = {}
 
@@ -73,7 +80,8 @@ class Spending:
         text = "\n".join((question.problem, *question.options))
         num_frames = sum(ask.num_frames if file.kind == "video" else 1 for file in question.media)
         prompt_tokens = num_frames * self.pixels_per_frame / PIXELS_PER_TOKEN + len(text) / CHARACTERS_PER_TOKEN
-        at_most = self.price.of(round(prompt_tokens), sampling.max_tokens * sampling.num_completions)
+        num_requests = ceil(sampling.num_completions / (self.n_per_request or sampling.num_completions))
+        at_most = self.price.of(round(num_requests * prompt_tokens), sampling.max_tokens * sampling.num_completions)
         self._in_flight[id(ask)] = max(at_most, self._dearest)
 
     def end(self, answered: Answered) -> None:

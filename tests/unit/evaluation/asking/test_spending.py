@@ -9,7 +9,7 @@ import pytest
 
 from ktr.errors import ConfigError, SpendingLimit
 from ktr.evaluation.asking.pace import Pace
-from ktr.evaluation.asking.spending import Price, price_of
+from ktr.evaluation.asking.spending import Price, Spending, price_of
 from ktr.rollout.engine import SamplingParams
 from tests.unit.evaluation.asking.fake_endpoint import Says, Serve, answered, ask, echo, number_of, takes
 
@@ -61,6 +61,16 @@ def test_an_estimate_holds_asks_back_until_what_is_in_flight_has_ended(serve: Se
     _, answers = serve(answer, "gpt-4o", spending_limit=2.5)
     assert len(answered(answers, [ask(number, sampling=dear) for number in range(20)])) == 20
     assert most <= 3
+
+
+def test_each_request_of_an_ask_pays_for_the_prompt():
+    vote = ask(0, sampling=SamplingParams(8, 1))
+    vote, held = replace(vote, question=replace(vote.question, problem="Why is it so? " * 100)), []
+    for n_per_request in (None, 1, 3):
+        spending = Spending(Price(1000.0, 0.0), 0.01, 28 * 28 * 100, n_per_request)
+        spending.take(vote)
+        held.append(sum(spending._in_flight.values()))
+    assert held == pytest.approx([held[0], 8 * held[0], 3 * held[0]], rel=0.01) and held[0] > 0
 
 
 def test_prices_are_by_the_model_s_name_and_no_other_s(tmp_path: Path):
