@@ -10,11 +10,15 @@ def accuracy_lines(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
     width = max(len("subtask"), *(len(name) for name, _ in rows))
     lines = [f"{'subtask':{width}}      n  accuracy  95 % interval"]
     for name, figures in rows:
-        for measure, what in (("accuracy", ""), ("mra", "  mean relative accuracy")):
+        numbers = figures.get("mra_n", 0)
+        for measure, n, what in (
+            ("accuracy", figures["n"] - numbers, ""),
+            ("mra", numbers, "  mean relative accuracy"),
+        ):
             if figures.get(measure) is not None:
                 low, high = figures[f"{measure}_low"], figures[f"{measure}_high"]
                 value = f"{100 * figures[measure]:8.2f}  {100 * low:5.2f} to {100 * high:5.2f}"
-                lines.append(f"{name:{width}}  {figures['n']:5}  {value}{what}")
+                lines.append(f"{name:{width}}  {n:5}  {value}{what}")
     return lines
 
 

@@ -24,7 +24,7 @@ class Scored:
 
 
 def summarize(scored: Sequence[Scored], metric: str = "micro") -> dict[str, Any]:
-    """``accuracy`` with its 95 % interval over the ``n`` items that have a reply, ``mra`` of regressions apart.
+    """``accuracy`` with its 95 % interval over the ``n`` items with a reply, but for ``mra_n`` regressions: ``mra``.
 
     ``outcomes`` counts all items; those without a reply are ``left_out`` of n, and ``accuracy_of_all`` takes them as
     wrong. ``by_subtask`` has the same figures, ``macro`` is the mean over subtasks, ``official`` the benchmark's own.
@@ -72,6 +72,8 @@ def _figures(scored: Sequence[Scored]) -> dict[str, Any]:
         if scores or name == "accuracy":
             low, high = wilson_interval(min(sum(scores), len(scores)), len(scores))
             figures |= {name: fmean(scores) if scores else None, f"{name}_low": low, f"{name}_high": high}
+    if numbers:
+        figures["mra_n"] = len(numbers)
     if left_out:
         figures["accuracy_of_all"] = sum(item.judgement.score for item in scored) / len(scored)
     return figures

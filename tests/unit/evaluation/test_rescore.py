@@ -12,6 +12,7 @@ from ktr.evaluation.records import read_replies
 from ktr.evaluation.rescore import rescore, scored
 from ktr.evaluation.rules.named import RULES
 from ktr.evaluation.rules.outcome import Judgement, Outcome
+from ktr.evaluation.score_table import accuracy_lines
 from ktr.evaluation.scores import Scored, summarize
 
 FIELDS: Mapping[str, Any] = {}
@@ -130,6 +131,8 @@ def test_accuracies_have_intervals_and_regressions_stand_apart():
     assert summary["accuracy"] == 2 / 3 and summary["mra"] == 0.5 and summary["by_subtask"]["a"]["accuracy"] == 0.5
     assert summary["by_subtask"]["n"]["accuracy"] is None and summary["macro"] == summary["official"]["value"] == 2 / 3
     assert 0 < summary["accuracy_low"] < 2 / 3 < summary["accuracy_high"] < 1
+    told = accuracy_lines([("all", summary)])
+    assert [line.split()[:3] for line in told[1:]] == [["all", "3", "66.67"], ["all", "1", "50.00"]]
     assert summarize([])["accuracy"] is None and summarize([])["official"]["value"] is None
 
 
