@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-from ktr.rewards.answers import is_percentage, parse_number
+from ktr.rewards.answers import PLAIN_SIGNS, is_percentage, parse_number
 
 
 def exact_match(answer: str, truth: str) -> float:
@@ -16,15 +16,17 @@ def numerical_match(answer: str, truth: str) -> float:
     number, true_number = parse_number(answer), parse_number(truth)
     if number is None or true_number is None or is_percentage(answer) != is_percentage(truth):
         return 0.0
-    if bool(re.search("[.,]", answer)) != bool(re.search("[.,]", truth)):
+    has_sign = [bool(re.search("[.,]", text.translate(PLAIN_SIGNS))) for text in (answer, truth)]
+    if has_sign[0] != has_sign[1]:
         return 0.0
     return float(round(number, 2) == round(true_number, 2))
 
 
 def word_accuracy(answer: str, truth: str) -> float:
-    """1 - WER, at least 0: inserted words can make more errors than the truth has words."""
+    """1 - WER, at least 0: inserted words can make more errors than the truth has words. A new line parts words too."""
     import jiwer
 
+    truth, answer = (" ".join(text.split()) for text in (truth, answer))  # jiwer knows no other spaces
     return max(0.0, 1.0 - jiwer.wer(truth, answer))
 
 

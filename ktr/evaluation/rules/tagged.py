@@ -7,7 +7,7 @@ import re
 
 from ktr.evaluation.rules.asked import Asked, named_options
 from ktr.evaluation.rules.outcome import NOTHING, Reading
-from ktr.rewards.answers import FIRST_TAG, INNERMOST_TAG, extract_answer, parse_number
+from ktr.rewards.answers import FIRST_TAG, INNERMOST_TAG, PLAIN_SIGNS, extract_answer, parse_number
 from ktr.rewards.comparisons import (
     exact_match,
     folded_match,
@@ -65,7 +65,7 @@ def lenient(reply: str, asked: Asked) -> Reading:
     if asked.problem_type == "multiple choice":  # of a record that has a text as its answer, and no options
         return Reading(prediction, max((folded_match(prediction, text) for text in asked.accepted), default=0.0))
     if asked.problem_type in ("numerical", "regression") and parse_number(prediction) is None:
-        numbers = {found.group().rstrip(".,") for found in NUMBER.finditer(prediction)}
+        numbers = {found.group().rstrip(".,") for found in NUMBER.finditer(prediction.translate(PLAIN_SIGNS))}
         if len(numbers) != 1:
             return NOTHING
         prediction = numbers.pop()

@@ -91,6 +91,7 @@ RIGHT = [
     *((MATCHING, reply, {"tempcompass", "lenient"}) for reply in (CAPTIONS[1], "He walks.", "Option 2", "2", "2.")),
     (MATCHING, f"<answer>{CAPTIONS[1]}</answer>", {"tempcompass", *GENERAL} - {"tw_grpo"}),
     (CAPTION, "<answer>B. running</answer>", {"video_r1", "strict", "lenient"}),
+    (Asked("-5", "numerical"), "The answer is −5 °C", {"lenient"}), (Asked("5%", "numerical"), "It is 5％.", {"lenient"}),
     (Asked("Resistance", "free-form"), "<answer>Resistance</answer>", {"video_r1", "strict", "lenient"}),
     (Asked("J"), "<answer>J</answer>", {*GENERAL}), (Asked("a dog"), "<answer>a dog</answer>", {*GENERAL}),
 ]  # fmt: skip
@@ -104,6 +105,10 @@ def test_a_right_answer_has_full_marks_under_each_rule_that_applies(asked: Asked
 @pytest.mark.parametrize("rule", RULES)
 def test_without_a_reply_there_is_no_answer(rule: str):
     assert outcome(rule, " \n") == "unparsable" and outcome(rule, "", cut_off=True) == "cut_off"
+
+
+def test_a_minus_of_another_form_is_no_part_of_the_text_around():
+    assert outcome("lenient", "The answer is −5 m", Asked("5", "numerical")) == "wrong"
 
 
 def test_what_is_no_answer_says_why():
