@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 Failure = Literal["no reply in time", "unreachable", "busy", "server error", "refused", "no reply of this API"]
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
+LOOPBACK = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::")  # the last two are what servers say they listen on
 
 
 def require_openai() -> None:

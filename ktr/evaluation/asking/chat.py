@@ -85,6 +85,7 @@ class ChatClient:
         import openai
 
         prompt_tokens = completion_tokens = 0
+        reply: Any = None
         create: Any = self._client.chat.completions.create
         further = {name: value for name, value in fields.items() if name not in ("model", "messages")}
         for attempt in range(self.retries + 1):
@@ -98,7 +99,8 @@ class ChatClient:
                 return Heard(choices, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
             if attempt < self.retries:
                 await asyncio.sleep(min(self.FIRST_WAIT_S * 2**attempt, 8.0))
-        return Heard((), "no reply of this API", "", prompt_tokens, completion_tokens)
+        words = self._line(getattr(reply, "error", None))  # some gateways answer 200 and tell a fault
+        return Heard((), "no reply of this API", words, prompt_tokens, completion_tokens)
 
     def _refused(self, error: "openai.APIStatusError", fields: Mapping[str, Any]) -> Heard:
         words, failure = self._words(error), failure_of(error)
@@ -112,14 +114,16 @@ class ChatClient:
         return Heard(failure=failure, words=words)
 
     def _words(self, error: "openai.APIStatusError") -> str:
+        return self._line(error.body, error.message)
+
+    def _line(self, body: Any, message: str = "") -> str:
         """What the endpoint says, in one short line without the key."""
-        body: Any = error.body
         if isinstance(body, list) and body:  # Google's
             body = body[0]
         if isinstance(body, dict):
             body = body.get("error", body)
         told = body.get("message") if isinstance(body, dict) else None
-        text = " ".join(str(told or error.message).split())
+        text = " ".join(str(told or message).split())
         if key := os.environ.get(self.key_variable):
             text = text.replace(key, "…")
         return text if len(text) <= LONGEST_WORDS else f"{text[: LONGEST_WORDS - 1]}…"
@@ -148,5 +152,12 @@ def _choice(choice: Any) -> Reply | Refusal:
         return Refusal(" ".join(str(told).split())[:LONGEST_WORDS])
     if reason.startswith("content_filter"):
         return Refusal("its content filter")
-    text = choice.message.content
-    return Reply(text if isinstance(text, str) else "", reason == "length")
+    return Reply(_text(choice.message.content), reason == "length")
+
+
+def _text(content: Any) -> str:
+    """A message's text, also where it comes in parts, of which those of the reasoning are none."""
+    if isinstance(content, list):
+        parts = [part for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        return "".join(str(part.get("text", "")) for part in parts)
+    return content if isinstance(content, str) else ""

@@ -14,6 +14,7 @@ from ktr.evaluation.asking.endpoint import EndpointAnswers
 from ktr.evaluation.asking.flight import Flight
 from ktr.evaluation.asking.request import SentPrompt
 from ktr.evaluation.rules.outcome import Outcome
+from ktr.rewards.served_model import client_of
 from ktr.rollout.engine import SamplingParams
 from tests.unit.evaluation.asking.fake_endpoint import (
     DROP,
@@ -152,6 +153,23 @@ def test_what_a_reply_says_of_itself_becomes_its_outcome(serve: Serve):
     failed = {id: each.reason for id, each in found.items() if each.outcome is Outcome.FAILED}
     assert failed["6"] == "refused: maximum context length is 9 tokens" and failed["8"] == "refused: bad image"
     assert len(failed["7"]) < 220 and set(failed) == {"6", "7", "8"}
+
+
+def test_a_reply_in_parts_is_its_text_and_a_fault_under_status_200_is_told(serve: Serve):
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "It is B."}]}
+    parts = says(None, content=[thought, {"type": "text", "text": "<answer>"}, {"type": "text", "text": "A</answer>"}])
+    replies = {0: parts, 1: Says({"error": {"message": f"Upstream is down; key {KEY}", "code": 502}}), 2: Says({})}
+    _, answers = serve(lambda request: replies[number_of(request)], retries=0)
+    found = answered(answers, [ask(number) for number in replies])
+    assert found["0"].replies == (Reply("<answer>A</answer>"),)
+    assert found["1"].reason == "no reply of this API: Upstream is down; key …"
+    assert found["2"].reason == "no reply of this API"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "[::]"])
+def test_no_proxy_is_asked_for_this_machine(host: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert not client_of(f"http://{host}:8000/v1", "KTR_NO_KEY", 1.0, 0)._client._mounts
 
 
 def test_several_completions_are_asked_for_as_the_endpoint_takes_them(serve: Serve):

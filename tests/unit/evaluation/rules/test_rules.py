@@ -91,7 +91,8 @@ RIGHT = [
     *((MATCHING, reply, {"tempcompass", "lenient"}) for reply in (CAPTIONS[1], "He walks.", "Option 2", "2", "2.")),
     (MATCHING, f"<answer>{CAPTIONS[1]}</answer>", {"tempcompass", *GENERAL} - {"tw_grpo"}),
     (CAPTION, "<answer>B. running</answer>", {"video_r1", "strict", "lenient"}),
-    (Asked("-5", "numerical"), "The answer is −5 °C", {"lenient"}), (Asked("5%", "numerical"), "It is 5％.", {"lenient"}),
+    (Asked("-5", "numerical"), "The answer is −5 °C", {"lenient"}),
+    (Asked("5%", "numerical"), "It is 5％.", {"lenient"}),
     (Asked("Resistance", "free-form"), "<answer>Resistance</answer>", {"video_r1", "strict", "lenient"}),
     (Asked("J"), "<answer>J</answer>", {*GENERAL}), (Asked("a dog"), "<answer>a dog</answer>", {*GENERAL}),
 ]  # fmt: skip
