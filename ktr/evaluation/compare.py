@@ -15,8 +15,8 @@ class Compared:
     """What the second result has over the first on the ``n`` items that both have.
 
     ``gained`` and ``lost`` count items that only one has right, ``p`` is McNemar's. ``difference`` is that of the mean
-    scores, ``low`` to ``high`` its 95 % interval when videos, ``num_videos`` of them, are drawn anew. ``only_first``
-    and ``only_second`` count items that the other lacks.
+    scores, ``low`` to ``high`` its 95 % interval when videos, ``num_videos`` of them, are drawn anew; one video says
+    nothing of others, and it is from -1 to 1. ``only_first`` and ``only_second`` count items that the other lacks.
     """
 
     n: int
@@ -42,7 +42,7 @@ def compare(first: Sequence[Scored], second: Sequence[Scored], draws: int = 10_0
         changes[before[name].video or name].append(after[name].judgement.score - before[name].judgement.score)
     right = [(before[name].judgement.score == 1, after[name].judgement.score == 1) for name in common]
     gained, lost = right.count((False, True)), right.count((True, False))
-    low, high = over_videos(list(changes.values()), draws, seed)
+    low, high = over_videos(list(changes.values()), draws, seed) if len(changes) > 1 else (-1.0, 1.0)
     difference = sum(map(sum, changes.values())) / len(common)
     alone = len(before) - len(common), len(after) - len(common)
     return Compared(len(common), len(changes), gained, lost, mcnemar(gained, lost), difference, low, high, *alone)

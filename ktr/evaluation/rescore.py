@@ -8,7 +8,7 @@ from typing import Any
 from ktr.evaluation.compare import Compared, compare
 from ktr.evaluation.records import Replies, Reply, read_replies
 from ktr.evaluation.rules.named import rule_named
-from ktr.evaluation.rules.outcome import Judgement, Outcome, Rule, judge
+from ktr.evaluation.rules.outcome import WITHOUT_REPLY, Judgement, Outcome, Rule, judge
 from ktr.evaluation.score_table import accuracy_lines, closing_lines
 from ktr.evaluation.scores import Scored, summarize
 from ktr.record.json_file import write_object
@@ -32,7 +32,7 @@ def rescore(config: Mapping[str, Any]) -> str:
     texts = [_about(path, replies), *(_table(name, summary) for name, summary in summaries.items())]
     if config["against"] is not None:
         other = read_replies(Path(config["against"]).expanduser(), config["fields"])
-        pairs = {name: (scored(other.replies, rule), scored(replies.replies, rule)) for name, rule in rules.items()}
+        pairs = {name: (_replied(other, rule), _replied(replies, rule)) for name, rule in rules.items()}
         texts += [_compared(name, config["against"], compare(*pair)) for name, pair in pairs.items()]
     return "\n\n".join(texts)
 
@@ -50,6 +50,11 @@ def scored(replies: Sequence[Reply], rule: Rule) -> list[Scored]:
         )
         for place, reply in enumerate(replies)
     ]
+
+
+def _replied(replies: Replies, rule: Rule) -> list[Scored]:
+    """Those that a comparison is about: a failure is no wrong answer."""
+    return [item for item in scored(replies.replies, rule) if item.judgement.outcome not in WITHOUT_REPLY]
 
 
 def _name(reply: Reply, place: int, is_shared: bool) -> str:

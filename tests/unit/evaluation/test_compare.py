@@ -35,6 +35,11 @@ def test_an_interval_over_videos_is_wider_than_one_over_their_questions():
     assert compare(result(before), result(after), draws=50) == compare(result(before), result(after), draws=50)
 
 
+def test_one_video_says_nothing_of_others():
+    compared = compare(result([0, 1, 0], 3), result([1, 1, 1], 3))
+    assert (compared.num_videos, compared.low, compared.high) == (1, -1.0, 1.0)
+
+
 def test_only_common_items_are_compared_and_the_rest_is_counted():
     compared = compare(result([1, 1, 1]), result([1, 1], first=2), draws=10)
     assert (compared.n, compared.only_first, compared.only_second) == (1, 2, 1)

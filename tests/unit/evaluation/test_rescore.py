@@ -118,6 +118,8 @@ def test_two_files_of_records_are_compared_item_by_item(tmp_path: Path):
     told = rescore(config(good, against=str(bad)))
     assert "3 items in common" in told and "3 are right here alone, 0 there alone; McNemar's p = 0.25" in told
     assert "difference +100.00" in told
+    failed = save(tmp_path, [OWN | {"id": str(n), "output": None if n else "B"} for n in range(4)], "failed.jsonl")
+    assert "1 items in common, about 1 videos\n0 are right here alone" in rescore(config(good, against=str(failed)))
 
 
 def of(subtask: str, score: float, prediction: str | None = "A", is_regression: bool = False) -> Scored:
