@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ktr.errors import ConfigError, JudgeError
-from ktr.rewards.served_model import Failure, check_fields, client_of, failure_of, require_openai
+from ktr.rewards.served_model import Failure, check_fields, client_of, failure_of, require_openai, text_of
 from ktr.types import RolloutGroup
 
 if TYPE_CHECKING:
@@ -35,7 +35,9 @@ Question: {problem}
 Right answer: {answer}
 
 Reply: {completion}"""
-PATTERN = r"(?i)score\W*(\d+(?:\.\d+)?)"
+PATTERN = r"(?i)score[^\w(]*(?:\([^)]*\))?\W*(\d+(?:\.\d+)?)"  # also behind a bracket: "Score (0-10): 7"
+
+LONGEST_WORDS = 200
 
 
 class ServedJudge:
@@ -89,10 +91,11 @@ class ServedJudge:
     def score_groups(self, groups: Sequence[RolloutGroup]) -> list[Float[Tensor, " G"]]:
         """Scores of the completions of each group. Raises ``JudgeError``."""
         prompts = [self._prompt(group, completion.text) for group in groups for completion in group.completions]
-        judged = asyncio.run(self._judge(prompts))
+        words: dict[str, str] = {}
+        judged = asyncio.run(self._judge(prompts, words))
         failures = Counter(score for score in judged if isinstance(score, str))
         if failures:
-            told = ", ".join(f"{count} × {kind}" for kind, count in failures.most_common())
+            told = ", ".join(f"{count} × {kind}{words.get(kind, '')}" for kind, count in failures.most_common())
             if failures.total() > self.max_failed_fraction * len(judged):
                 raise JudgeError(self.base_url, f"{failures.total()} of {len(judged)} completions unjudged: {told}")
             log.warning(
@@ -107,17 +110,18 @@ class ServedJudge:
         options = "\n".join(question.options)
         return self.prompt.format(problem=question.problem, options=options, answer=question.answer, completion=text)
 
-    async def _judge(self, prompts: Sequence[str]) -> list[float | Unjudged]:
+    async def _judge(self, prompts: Sequence[str], words: dict[str, str]) -> list[float | Unjudged]:
         async with client_of(self.base_url, self.key_variable, self.time_limit_s, self.retries) as client:
             free = asyncio.Semaphore(self.max_concurrency)
 
             async def judge(prompt: str) -> float | Unjudged:
                 async with free:
-                    return await self._judge_one(client, prompt)
+                    return await self._judge_one(client, prompt, words)
 
             return await asyncio.gather(*map(judge, prompts))
 
-    async def _judge_one(self, client: "AsyncOpenAI", prompt: str) -> float | Unjudged:
+    async def _judge_one(self, client: "AsyncOpenAI", prompt: str, words: dict[str, str]) -> float | Unjudged:
+        """``words`` gets what the judge says of the first failure of a kind."""
         import openai
 
         try:
@@ -131,13 +135,14 @@ class ServedJudge:
         except (TimeoutError, openai.APIError, ValueError) as error:
             if (failure := failure_of(error)) is None:
                 raise JudgeError(self.base_url, f"it refuses requests: {error}") from error
+            if isinstance(error, openai.APIStatusError):
+                words.setdefault(failure, f" ({' '.join(str(error).split())[:LONGEST_WORDS]})")
             return failure
         return self._score_of(reply)
 
     def _score_of(self, reply: object) -> float | Unjudged:
         choices = getattr(reply, "choices", None) or [None]
-        text = getattr(getattr(choices[0], "message", None), "content", None)
-        found = self._pattern.findall(text) if isinstance(text, str) else []
+        found = self._pattern.findall(text_of(getattr(getattr(choices[0], "message", None), "content", None)))
         last = found[-1] if found else ""
         try:
             score = float(last[0] if isinstance(last, tuple) else last)

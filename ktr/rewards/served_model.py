@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from string import Formatter
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from ktr.errors import ConfigError, MissingExtra
@@ -69,3 +69,11 @@ def failure_of(error: Exception) -> Failure | None:
                 return "server error"
             return "refused" if error.status_code in (400, 413, 422) else None
     return "no reply of this API"
+
+
+def text_of(content: Any) -> str:
+    """A message's text, also where it comes in parts, of which those of the reasoning are none."""
+    if isinstance(content, list):
+        parts = [part for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        return "".join(str(part.get("text", "")) for part in parts)
+    return content if isinstance(content, str) else ""

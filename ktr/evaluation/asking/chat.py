@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ktr.errors import EndpointError
 from ktr.evaluation.asking.ask import Reply
-from ktr.rewards.served_model import Failure, client_of, failure_of
+from ktr.rewards.served_model import Failure, client_of, failure_of, text_of
 
 if TYPE_CHECKING:
     import openai
@@ -152,12 +152,4 @@ def _choice(choice: Any) -> Reply | Refusal:
         return Refusal(" ".join(str(told).split())[:LONGEST_WORDS])
     if reason.startswith("content_filter"):
         return Refusal("its content filter")
-    return Reply(_text(choice.message.content), reason == "length")
-
-
-def _text(content: Any) -> str:
-    """A message's text, also where it comes in parts, of which those of the reasoning are none."""
-    if isinstance(content, list):
-        parts = [part for part in content if isinstance(part, dict) and part.get("type") == "text"]
-        return "".join(str(part.get("text", "")) for part in parts)
-    return content if isinstance(content, str) else ""
+    return Reply(text_of(choice.message.content), reason == "length")

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -115,7 +116,7 @@ def test_all_groups_are_judged_at_once_and_in_order_without_a_word(serve, make_g
         (0, "", "no reply in time"),
         (429, "", "busy"),
         (500, "", "server error"),
-        (400, "", "refused"),
+        (400, "", r"refused \(Error code: 400 - no\)"),
         (200, "I like it", "no score in the reply"),
         (200, None, "no score in the reply"),
         (200, "garbage", "no reply of this API"),
@@ -130,12 +131,27 @@ def test_what_fails_is_named_and_teaches_nothing(serve, make_group, caplog, stat
     with caplog.at_level(logging.WARNING):
         first_G, second_G = judge.score_groups(groups)
     torch.testing.assert_close(first_G, torch.tensor([1.0, 0.625, 0.25]))
-    assert (
-        second_G.tolist() == [1.0]
-        and f"1 of 4 completions count as their group's mean, unjudged: 1 × {said}" in caplog.text
+    assert second_G.tolist() == [1.0] and re.search(
+        f"1 of 4 completions count as their group's mean, unjudged: 1 × {said}", caplog.text
     )
-    with pytest.raises(JudgeError, match=f"1 of 1 completions unjudged: 1 × {said}; .*goes on from"):
+    with pytest.raises(JudgeError, match=f"1 of 1 completions unjudged: 1 × {said}.*; .*goes on from"):
         judge(make_group("bad"))
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        ("Score (0-10): 7", 0.7),
+        ("**Score:** 8/10", 0.8),
+        ("Score (8)", 0.8),
+        ("score = 6.5", 0.65),
+        ([{"type": "thinking", "thinking": "Score: 1"}, {"type": "text", "text": "Score: 9"}], 0.9),
+    ],
+    ids=str,
+)
+def test_a_score_is_read_in_the_forms_that_judges_write(serve, make_group, text: Any, score: float):
+    _, judge = serve(lambda prompt: (200, text))
+    torch.testing.assert_close(judge(make_group("a")), torch.tensor([score]))
 
 
 def test_a_fault_that_passes_is_retried(serve, make_group):
