@@ -60,7 +60,7 @@ class SparseToDense:
     max_frames: int = 128
 
     def __post_init__(self) -> None:
-        if self.first_frames > self.max_frames or self.first_frames % 2:
+        if not 0 < self.first_frames <= self.max_frames or self.first_frames % 2:
             raise ConfigError(
                 f"decoding.first_frames={self.first_frames}: an even number, {self.max_frames} (max_frames) at most"
             )

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from time import perf_counter
 
-from ktr.errors import MediaError, PromptTooLong
+from ktr.errors import ConfigError, MediaError, PromptTooLong
 from ktr.evaluation.asking.ask import Answered, Ask, Reply, Take
 from ktr.evaluation.asking.question import special_token
 from ktr.evaluation.rules.outcome import Outcome
@@ -33,6 +33,8 @@ class PolicyAnswers:
         batch_size: int = 32,
         num_decoders: int = 2,
     ) -> None:
+        if batch_size < 1 or num_decoders < 1:
+            raise ConfigError(f"batch_size={batch_size}, num_decoders={num_decoders}: both are 1 or more")
         self.policy, self.engine, self.encoders = policy, engine, encoders
         self.batch_size, self.num_decoders = batch_size, num_decoders
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from ktr.data.row_file import BrokenLine
-from ktr.errors import MalformedRow, MissingData, RowError
+from ktr.errors import ConfigError, MalformedRow, MissingData, RowError
 from ktr.evaluation.benchmarks.converted import converted, is_converted
 from ktr.evaluation.benchmarks.files import annotation_files, documents
 from ktr.evaluation.benchmarks.item import Fields, Item, Place
@@ -58,6 +58,10 @@ class Benchmark(ABC):
     rule: ClassVar[str]  # the official one, by its name in ``rules.named``; "lenient" where that is a chat model
     metric: ClassVar[Metric] = "micro"
     rows: ClassVar[int | None] = None  # how many items the whole benchmark has
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"benchmark.limit={self.limit}: give 1 or more, or null for all items")
 
     @abstractmethod
     def official(self, row: Mapping[str, Any], place: Place) -> Fields:

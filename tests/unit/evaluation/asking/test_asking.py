@@ -2,7 +2,10 @@
 
 from collections.abc import Callable
 
+import pytest
+
 from ktr.data.prompts import PromptTemplate
+from ktr.errors import ConfigError
 from ktr.evaluation.asking.ask import Answered, Ask, Reply
 from ktr.evaluation.asking.asking import Asking, missing_line
 from ktr.evaluation.asking.decoding import OneRound, SparseToDense
@@ -71,6 +74,12 @@ def test_sparse_to_dense_doubles_until_all_agree(asking_of: AskingOf):
     assert lines["0"]["num_frames"] == [32] and lines["0"]["prompt_tokens"] == 30
     assert [each["num_frames"] for each in lines["1"]["rounds"]] == [8] and lines["1"]["outcome"] == "wrong"
     assert len({ask.seed for ask in answerer.asked}) == len(answerer.asked)
+
+
+@pytest.mark.parametrize("first_frames", [0, -2, 3, 64])
+def test_first_frames_that_never_reach_the_most_are_refused(first_frames: int):
+    with pytest.raises(ConfigError, match=rf"decoding\.first_frames={first_frames}: an even number"):
+        SparseToDense(FIVE, first_frames, max_frames=32)
 
 
 def test_a_video_without_more_frames_is_not_asked_again_and_a_failed_round_leaves_the_one_before(asking_of: AskingOf):

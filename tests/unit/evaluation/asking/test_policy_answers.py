@@ -10,6 +10,7 @@ import pytest
 
 from ktr.data.prompts import PromptTemplate
 from ktr.data.video import VideoReader, VideoSettings
+from ktr.errors import ConfigError
 from ktr.evaluation.asking.ask import Answered, Ask
 from ktr.evaluation.asking.policy import PolicyAnswers
 from ktr.evaluation.rules.outcome import Outcome
@@ -123,3 +124,9 @@ def test_a_new_ask_may_come_of_an_answer(answers: PolicyAnswers, folder: Path):
         if len(found) < 3:
             waiting.append(ask(folder / "0.mp4", 8 + 4 * len(found)))
     assert found == [(8,), (12,), (16,)]
+
+
+@pytest.mark.parametrize("key", ["batch_size", "num_decoders"])
+def test_nothing_at_a_time_is_refused(key: str, answers: PolicyAnswers):
+    with pytest.raises(ConfigError, match=f"{key}=0.*: both are 1 or more"):
+        PolicyAnswers(answers.policy, answers.engine, answers.encoders, **{key: 0})

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ktr.errors import MissingData
+from ktr.errors import ConfigError, MissingData
 from ktr.evaluation.benchmarks.check import check
 from ktr.evaluation.benchmarks.item import ItemMedium
 from ktr.evaluation.benchmarks.media import MediaFinder
@@ -39,3 +39,9 @@ def test_an_empty_file_is_missing_and_frames_are_a_folder(write: Write, tmp_path
     assert finder.find(ItemMedium(("empty.mp4", "no.mp4"))) is None
     assert finder.find(ItemMedium(("video/tvqa/clip",), "frames")) == frames
     assert finder.find(ItemMedium(("tvqa/clip",))) is None and finder.find(ItemMedium(("tvqa/none",), "frames")) is None
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_that_counts_no_items_is_refused(limit: int):
+    with pytest.raises(ConfigError, match=rf"benchmark\.limit={limit}: give 1 or more, or null"):
+        OwnBenchmark("rows.json", "media", limit=limit)
