@@ -58,7 +58,7 @@ train: setup  ## Train: make train ARGS="+experiment=vet_64f seed=1"
 	@$(BIN)/python -m ktr.train $(ARGS)
 
 test: setup  ## Run the tests that need no GPU
-	$(OFFLINE) $(BIN)/python -m pytest $(PYTEST_ARGS) tests/unit tests/parity tests/golden
+	$(OFFLINE) $(BIN)/python -m pytest $(PYTEST_ARGS) -o faulthandler_timeout=180 tests/unit tests/parity tests/golden
 
 test-runs: setup  ## Run tests/runs: whole runs, on two ranks, killed and started again
 	$(OFFLINE) $(BIN)/python -m pytest $(PYTEST_ARGS) tests/runs

@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", TOKENIZERS_PARALLELISM="false")
+os.environ["WANDB_X_DISABLE_STATS"] = "true"  # W&B's process asks the machine nothing, and starts no other
 
 from jaxtyping import install_import_hook
 

@@ -55,10 +55,11 @@ class WandbCurves(WandbLogger):
         """The run of W&B. Raises ``ConfigError`` with W&B's reason where there can be none."""
         if self._experiment is not None:
             return self._experiment
+        # Its makers hear of no error; files of tables wait with the run until they are sent, not in the user's home.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        os.environ.setdefault("WANDB_DATA_DIR", str((self._run_dir / "wandb").absolute()))
         import wandb
 
-        # Where W&B keeps the files of tables until they are sent: with the run, and not in the user's home.
-        os.environ.setdefault("WANDB_DATA_DIR", str((self._run_dir / "wandb").absolute()))
         self._wandb_init["id"] = run_id(self._run_dir)
         self._wandb_init.pop("anonymous", None)  # of no effect, as W&B says each time
         try:

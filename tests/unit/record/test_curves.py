@@ -5,6 +5,7 @@ import os
 import re
 from pathlib import Path
 
+import psutil
 import pytest
 import wandb
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -27,6 +28,7 @@ from ktr.record.wandb_file import cut_history, records
 
 CONFIG = OmegaConf.create({"seed": 0})
 NUM_STEPS = 400  # of a part: several of W&B's blocks, the first of which are on disk while it runs
+NUM_READS = 5000  # of a part that is waited for, before it counts as lost: tens of seconds
 
 
 @pytest.fixture(autouse=True)
@@ -37,8 +39,11 @@ def writes_are_waited_for(monkeypatch: pytest.MonkeyPatch):
     def finish_and_wait(self: WandbCurves, failed: bool) -> None:
         finish(self, failed)
         wandb.teardown()
-        while (part := parts(self._run_dir)[-1:]) and not any(record.HasField("exit") for record in read(part[0])):
+        for _ in range(NUM_READS):
+            if all(any(record.HasField("exit") for record in read(part)) for part in parts(self._run_dir)[-1:]):
+                return
             os.sched_yield()
+        pytest.fail(f"W&B ended without a record of the run's end in {self._run_dir}")
 
     monkeypatch.setattr(WandbCurves, "finish", finish_and_wait)
 
@@ -169,6 +174,15 @@ def test_the_config_is_sent_without_its_secrets(tmp_path):
         config |= {item.key or "/".join(item.nested_key): item.value_json for item in updates}
     assert json.loads(config["loss"]) == {"beta": 1.0}
     assert b"hush" not in parts(tmp_path)[0].read_bytes()
+
+
+def test_the_makers_of_wandb_are_told_nothing(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("WANDB_ERROR_REPORTING", raising=False)
+    start_run(tmp_path, CONFIG, seed=0)
+    curves = WandbCurves(tmp_path, offline=True)
+    with finishing([curves]):
+        curves.log_metrics({"loss": 1.0}, 0)
+        assert any("--no-observability" in child.cmdline() for child in psutil.Process().children())
 
 
 @pytest.mark.parametrize("failed", [False, True])
