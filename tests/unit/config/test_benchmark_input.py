@@ -14,7 +14,7 @@ from ktr.config.command_line import check_command_line
 from ktr.config.composing import compose
 from ktr.config.search_path import CONF
 from ktr.errors import ConfigError, InputError, MissingData
-from tests.unit.config.test_programs import WATCHED, outside_environment
+from tests.programs import WATCHED, outside_environment
 
 BENCHMARKS = sorted(file.stem for file in (CONF / "benchmark").glob("*.yaml") if file.stem not in ("none", "own"))
 

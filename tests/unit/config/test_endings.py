@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from ktr.config.endings import Stopped, ending_of, stopped_by_signals
 from ktr.errors import MissingData, naming
-from tests.unit.config.test_programs import outside_environment
+from tests.programs import outside_environment
 
 JOB = OmegaConf.create(
     {"paths": {"run_dir": "/runs/mine", "runs": "/runs", "cache": "/cache"}, "model": {"path": "/model"}}

@@ -11,8 +11,7 @@ from ktr.config.endings import ending_of
 from ktr.config.free_text import literal
 from ktr.config.own_input import check_own_input
 from ktr.errors import InputError, KtrError, MissingData, MissingModel
-
-from .test_programs import ktr
+from tests.programs import ktr
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from ktr.config.command_line import check_command_line
 from ktr.config.composing import compose
 from ktr.config.search_path import CONF, with_search_path
 from ktr.errors import ConfigError
-from tests.unit.config.test_programs import ktr
+from tests.programs import ktr
 
 OUTSIDE = Path(__file__).parents[2] / "outside"
 
