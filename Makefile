@@ -8,8 +8,9 @@ STAMP_VLLM := $(VENV_VLLM)/.setup-$(shell cat requirements-vllm.lock pyproject.t
 # What benchmarks.peers compares ktr with, without ktr.
 VENV_PEERS := .venv-peers
 STAMP_PEERS := $(VENV_PEERS)/.setup-$(shell cksum < requirements-peers.lock | cut -d' ' -f1)
-# Tests of one xdist_group share a costly run: they go to one worker.
-PYTEST_ARGS ?= -n 2 --dist loadgroup
+PYTEST_ARGS ?= -n 2
+# Tests of one xdist_group share a costly run: they go to one worker. xdist 3.8 cannot replace one that crashes there.
+BY_GROUP := --dist loadgroup --max-worker-restart 0
 ARGS ?=
 
 # Two workers of one thread each are faster than one of two for models this small, and runs stay bit-identical.
@@ -58,10 +59,10 @@ train: setup  ## Train: make train ARGS="+experiment=vet_64f seed=1"
 	@$(BIN)/python -m ktr.train $(ARGS)
 
 test: setup  ## Run the tests that need no GPU
-	$(OFFLINE) $(BIN)/python -m pytest $(PYTEST_ARGS) -o faulthandler_timeout=180 tests/unit tests/parity tests/golden
+	$(OFFLINE) $(BIN)/python -m pytest $(PYTEST_ARGS) --dist worksteal -o faulthandler_timeout=180 tests/unit tests/parity tests/golden
 
 test-runs: setup  ## Run tests/runs: whole runs, on two ranks, killed and started again
-	$(OFFLINE) $(BIN)/python -m pytest $(PYTEST_ARGS) tests/runs
+	$(OFFLINE) $(BIN)/python -m pytest $(PYTEST_ARGS) $(BY_GROUP) tests/runs
 
 CHROMIUM ?= chromium
 test-browser: setup  ## Run tests/browser: the pages of tokens in chromium (apt-get install chromium, or CHROMIUM=<path>)
