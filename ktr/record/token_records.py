@@ -9,7 +9,7 @@ from typing import Any
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from ktr.errors import naming
+from ktr.errors import MissingData, naming
 from ktr.types import WHOLE, Clip, Experience, MediaFile, TokenScores, TokenWeights, VideoQuestion
 
 Record = dict[str, Any]
@@ -120,13 +120,16 @@ def append_records(path: Path, records: Iterable[Record]) -> None:
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """The records of a file, oldest first; none if there is no file. A torn last line (a killed run's) is left out."""
+    """The records of a file, oldest first; none if there is no file. A torn last line (a killed run's) is left out.
+
+    Raises ``MissingData`` at another line that is no record.
+    """
     if not path.exists():
         return
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            if line.endswith("\n"):
-                yield json.loads(line)
+    with path.open("rb") as file:  # as text a line that is torn within a character could not be read
+        for number, line in enumerate(file, 1):
+            if line.endswith(b"\n"):
+                yield _record(path, number, line)
 
 
 def drop_records_after(path: Path, step: int) -> None:
@@ -135,12 +138,22 @@ def drop_records_after(path: Path, step: int) -> None:
         return
     end = 0
     with path.open("rb") as file:
-        for line in file:
-            if not line.endswith(b"\n") or json.loads(line)["step"] > step:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n") or _record(path, number, line)["step"] > step:
                 break
             end += len(line)
     with path.open("r+b") as file:
         file.truncate(end)
+
+
+def _record(path: Path, number: int, line: bytes) -> Record:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise MissingData(f"{path}, line {number}: cannot be read ({error}); remove that line") from error
+    if not isinstance(record, dict) or "step" not in record:
+        raise MissingData(f"{path}, line {number}: is no record of a completion; remove that line")
+    return record
 
 
 def _compact(value: float, digits: int = DIGITS) -> float | int:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ktr.analysis.attribution_summary import attribution_summary, exclusive_fractions, selection_overlap
+from ktr.errors import MissingData
 from ktr.record.token_records import append_records, drop_records_after, read_records, token_records
 
 from .conftest import LENGTHS, ROLES, decode, make_experience, make_records, make_scores, make_weights
@@ -45,13 +46,26 @@ def test_a_resumed_run_appends_where_it_left_off(tmp_path, step):
     for at in (1, 2, 3):
         append_records(whole, by_step[at])
         append_records(resumed, by_step[at])
-    with resumed.open("a") as file:
-        file.write('{"step":4,"tok')  # torn by a kill
+    with resumed.open("ab") as file:
+        file.write('{"step":4,"text":"é'.encode()[:-1])  # torn by a kill, within a character
     assert len(list(read_records(resumed))) == 6
     drop_records_after(resumed, step)
     for at in range(step + 1, 4):
         append_records(resumed, by_step[at])
     assert resumed.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("line", ['{"step":1,"tok', "[1]", '{"question":"q"}', "\0\0\0"])
+def test_a_line_that_is_no_record_is_named_whoever_reads_it(tmp_path, line):
+    path = tmp_path / "r.jsonl"
+    record = make_records(ALL, 1, with_roles=False)[0]
+    append_records(path, [record])
+    path.write_text(path.read_text() + line + "\n")
+    append_records(path, [record])
+    for read in (lambda: list(read_records(path)), lambda: drop_records_after(path, 1)):
+        with pytest.raises(MissingData, match=r"r\.jsonl, line 2: .*; remove that line"):
+            read()
+    assert len(path.read_text().splitlines()) == 3  # nothing was cut off
 
 
 def test_records_are_one_json_object_a_line(tmp_path):
