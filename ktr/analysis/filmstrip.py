@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 from jaxtyping import UInt8
@@ -31,21 +32,27 @@ class Strip:
 
 
 def write_filmstrips(folder: Path, records: Sequence[Record]) -> dict[str, list[Path | None]]:
-    """A filmstrip of each medium of the questions, by question id; those already in ``folder`` are kept.
+    """A filmstrip of each medium of the questions, by ``strip_name``; those already in ``folder`` are kept.
 
     A medium that isn't on this machine (a run folder copied elsewhere), or can't be read, has None, and is logged.
     """
     strips: dict[str, list[Path | None]] = {}
     with closing(VideoReader(SETTINGS)) as reader:
         for record in records:
-            name = file_name(record["question"])
-            of_question = strips[record["question"]] = []
+            name = strip_name(record)
+            of_question = strips[name] = []
             for place, file in enumerate(media_of(record), 1):
                 path = folder / f"filmstrip-{name}{f'.{place}' if place > 1 else ''}.png"
                 if not path.exists() and len(frames_FHWC := read_strip(reader, file).frames_FHWC):
                     Image.fromarray(filmstrip(frames_FHWC)).save(path)
                 of_question.append(path if path.exists() else None)
     return strips
+
+
+def strip_name(record: Record) -> str:
+    """What filmstrips are called: after the question and its media, for two questions of a run may share an id."""
+    media = "\n".join(f"{file.path} {file.clip}" for file in media_of(record))
+    return f"{file_name(record['question'])}-{crc32(media.encode('utf-8', 'surrogateescape')):08x}"
 
 
 def read_strips(record: Record) -> tuple[Strip, ...]:

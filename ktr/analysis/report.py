@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ktr.analysis.figures import write_figures
-from ktr.analysis.filmstrip import write_filmstrips
+from ktr.analysis.filmstrip import strip_name, write_filmstrips
 from ktr.analysis.html import write_page
 from ktr.analysis.run_folder import RunFolder
 from ktr.analysis.shown_questions import shown_questions
@@ -28,5 +28,6 @@ def write_report(run_dir: Path) -> Path:
         questions=questions,
         words="words.html" if (run_dir / "words.html").is_file() else None,
         strips=write_filmstrips(run_dir / "figures", [records[0] for records in shown]),
+        strip_name=strip_name,
         legend=legend(run.signals, any("roles" in record for records in shown for record in records)),
     )

@@ -1,7 +1,9 @@
 """report.html: builds for every kind of run, carries everything in itself, and takes no text for markup."""
 
 import re
+from base64 import b64decode
 from dataclasses import replace
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from PIL import Image
 
 from ktr.analysis import palette
 from ktr.analysis.figures import draw_throughput, draw_training
-from ktr.analysis.filmstrip import HEIGHT, filmstrip, write_filmstrips
+from ktr.analysis.filmstrip import HEIGHT, filmstrip, strip_name, write_filmstrips
 from ktr.analysis.report import write_report
 from ktr.analysis.run_folder import RunFolder
 from ktr.analysis.shown_questions import choose_questions
@@ -162,23 +164,40 @@ def test_a_filmstrip_puts_the_frames_side_by_side():
     assert (strip[:, 144:147] == 255).all() and (strip[:, :144] == 9).all()
 
 
-@pytest.mark.parametrize("ids", [("甲", "乙"), ("a b", "a-b"), ("x" * 300 + "1", "x" * 300 + "2"), ("a/../b", "../a")])
+IDS = [("甲", "乙"), ("a b", "a-b"), ("x" * 300 + "1", "x" * 300 + "2"), ("a/../b", "../a"), ("11", "11")]
+
+
+@pytest.mark.parametrize("ids", IDS)
 def test_each_question_has_a_filmstrip_of_its_own_whatever_its_id(tmp_path, ids):
     records: list[Record] = []
     for color, name in enumerate(ids):
         Image.new("RGB", (8, 8), (9 + 90 * color, 0, 0)).save(tmp_path / f"{color}.png")
         records.append({"question": name, "media": str(tmp_path / f"{color}.png"), "data_type": "image"})
     strips = write_filmstrips(tmp_path, records)
-    files = [file for (file,) in strips.values() if file is not None]
-    assert [np.asarray(Image.open(file))[0, 0, 0] for file in files] == [9, 99]
-    assert {file.parent for file in files} == {tmp_path} and write_filmstrips(tmp_path, records) == strips
+    files = [strips[strip_name(record)][0] for record in records]
+    assert [np.asarray(Image.open(file))[0, 0, 0] for file in files if file is not None] == [9, 99]
+    assert {file and file.parent for file in files} == {tmp_path} and write_filmstrips(tmp_path, records) == strips
 
 
-def test_a_filmstrip_is_called_after_the_question_where_its_id_can_be_a_name(tmp_path):
+def test_a_held_out_and_a_training_question_of_one_id_are_shown_with_their_own_media(make_run, tmp_path):
+    run_dir = make_run()
+    (run_dir / "rollouts.jsonl").unlink()
+    for color, name in ((9, "attribution"), (99, "rollouts")):
+        Image.new("RGB", (8, 8), (color, 0, 0)).save(picture := tmp_path / f"{name}.png")
+        medium = {"media": str(picture), "data_type": "image"}
+        append_records(run_dir / f"{name}.jsonl", [record | medium for record in make_records((), 1, with_roles=False)])
+    page = write_report(run_dir).read_text()
+    shown = [b64decode(data) for data in re.findall(r'base64,([^"]*)" alt="[^"]*" class="filmstrip"', page)]
+    assert [np.asarray(Image.open(BytesIO(data)))[0, 0, 0] for data in shown] == [9, 99]
+
+
+def test_filmstrips_are_called_after_their_question(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     record = {"question": "q-1", "media": [str(tmp_path / "a.png")] * 2, "data_type": ["image"] * 2}
-    files = write_filmstrips(tmp_path, [record])["q-1"]
-    assert files == [tmp_path / "filmstrip-q-1.png", tmp_path / "filmstrip-q-1.2.png"]
+    name = strip_name(record)
+    assert name.startswith("q-1-")
+    files = [tmp_path / f"filmstrip-{name}.png", tmp_path / f"filmstrip-{name}.2.png"]
+    assert write_filmstrips(tmp_path, [record]) == {name: files}
 
 
 def test_the_last_training_step_is_the_one_that_is_shown(make_run):
