@@ -1,5 +1,6 @@
 """report.html of a run: one self-contained page, without scripts, built from the files of the run folder alone."""
 
+from functools import partial
 from pathlib import Path
 
 from ktr.analysis.figures import write_figures
@@ -22,7 +23,7 @@ def write_report(run_dir: Path) -> Path:
     return write_page(
         run_dir / "report.html",
         "report.html",
-        tokens=shown_tokens,
+        tokens=partial(shown_tokens, signals=run.signals),
         run=run,
         figures=write_figures(run),
         questions=questions,

@@ -24,15 +24,17 @@ def role_legend() -> list[tuple[str, str]]:
     return [(f"truth: {name}", _underline(role)) for role, name in names.items()]
 
 
-def shown_tokens(record: Record) -> list[tuple[str, str, str]]:
-    """(text, CSS, tooltip) of each: tinted by the signals that select it, underlined by its ground-truth role."""
-    signals = list(record["selected"])
-    colors = palette.signal_colors(signals)
+def shown_tokens(record: Record, signals: Sequence[str]) -> list[tuple[str, str, str]]:
+    """(text, CSS, tooltip) of each: tinted by the signals that select it, underlined by its ground-truth role.
+
+    ``signals`` are those of all records of a page, as in its ``legend``: a colour goes by the place among them.
+    """
+    colors = palette.signal_colors(list(signals))
     chosen = {signal: set(positions) for signal, positions in record["selected"].items()}
     roles = record.get("roles", [""] * len(record["tokens"]))
     tokens = []
     for position, (token, role) in enumerate(zip(record["tokens"], roles, strict=True)):
-        selecting = [signal for signal in signals if position in chosen[signal]]
+        selecting = [signal for signal in signals if position in chosen.get(signal, ())]
         style = _background(selecting, colors) + _underline(role)
         tokens.append((token, style, _tooltip(record, position, selecting, role)))
     return tokens

@@ -7,6 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from ktr.analysis.html import render
+from ktr.analysis.run_folder import signal_order
 from ktr.analysis.shown_tokens import shown_tokens
 from ktr.record.curves import WandbCurves
 from ktr.record.rhythm import Rhythm
@@ -54,16 +55,15 @@ def rollout_table(records: Sequence[Record]) -> "Table":
     """A row for each completion; any text in it is escaped."""
     import wandb
 
+    signals = signal_order({name for record in records for name in record["scores"]})
     columns: list[Any] = ["step", "question", "answer", "reward", "advantage", "text"]
-    rows = [
-        [record["step"], record["problem"], record["answer"], record["reward"], record["advantage"], _tinted(record)]
-        for record in records
-    ]
+    told = ("step", "problem", "answer", "reward", "advantage")
+    rows = [[*(record[name] for name in told), _tinted(record, signals)] for record in records]
     return wandb.Table(columns=columns, data=rows)
 
 
-def _tinted(record: Record) -> Any:
+def _tinted(record: Record, signals: Sequence[str]) -> Any:
     import wandb
 
-    page = render("completion.html", tokens=shown_tokens(record))
+    page = render("completion.html", tokens=shown_tokens(record, signals))
     return wandb.Html(page, inject=False, data_is_not_path=True)  # what it would inject is a style sheet of W&B's site

@@ -123,14 +123,28 @@ def test_each_signal_has_its_own_fixed_colour():
 
 
 def test_a_token_wears_the_colours_of_exactly_the_signals_that_select_it():
-    tokens = shown_tokens(make_records(ALL, 1, with_roles=True)[0])
+    tokens = shown_tokens(make_records(ALL, 1, with_roles=True)[0], ALL)
     tints = {signal: palette.tint(color, 0.32) for signal, color in palette.SIGNALS.items()}
     wearing = [{signal for signal, tint in tints.items() if tint in style} for _, style, _ in tokens]
     assert wearing == [{"entropy", "visual"}, set(ALL), set(), {"temporal"}, set(), set(), set()]
 
 
+def test_a_token_wears_the_colours_of_the_legend_whatever_signals_its_record_has(make_run):
+    run_dir = make_run(("zeta", "alpha"))
+    append_records(run_dir / "rollouts.jsonl", make_records(("zeta",), 9, with_roles=False))
+    page = write_report(run_dir).read_text()
+    tints = [palette.tint(color, 0.32) for color in palette.signal_colors(["alpha", "zeta"]).values()]
+    styles = re.findall(r'<span class="token" style="([^"]*)"( title)?', page)
+    assert [[tint in style for tint in tints] for style, title in styles if not title][:2] == [
+        [True, False],
+        [False, True],
+    ]
+    worn = [style for style, title in styles if title]
+    assert worn and all([tint in style for tint in tints] == [False, True] for style in worn)
+
+
 def test_a_token_is_underlined_by_its_true_role_and_tells_its_scores():
-    tokens = shown_tokens(make_records(ALL, 1, with_roles=True)[0])
+    tokens = shown_tokens(make_records(ALL, 1, with_roles=True)[0], ALL)
     underlined = [re.search(r"border-bottom:2px solid (#\w+)", style) for _, style, _ in tokens]
     expected = ["decision", "order_motion", None, "order_motion", None, "appearance", None]
     assert [match and match.group(1) for match in underlined] == [role and palette.ROLES[role] for role in expected]
