@@ -1,6 +1,6 @@
 """How well each signal finds the tokens that it should: the ``attribution`` entry of summary.json."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -51,6 +51,11 @@ def selection_overlap(records: Sequence[Record]) -> dict[str, Any]:
         "union_fraction": len(set[tuple[int, int]]().union(*sets.values())) / num_tokens,
         "overlap": overlap,
     }
+
+
+def pair_names(signals: Iterable[str], joint: str) -> dict[str, str]:
+    """What to call each pair of signals in a text, by its key ``a_b``: names may hold underscores of their own."""
+    return {f"{first}_{second}": f"{first}{joint}{second}" for first, second in combinations(signals, 2)}
 
 
 def exclusive_fractions(records: Sequence[Record]) -> dict[tuple[str, ...], float]:

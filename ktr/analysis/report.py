@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+from ktr.analysis.attribution_summary import pair_names
 from ktr.analysis.figures import write_figures
 from ktr.analysis.filmstrip import strip_name, write_filmstrips
 from ktr.analysis.html import write_page
@@ -26,6 +27,7 @@ def write_report(run_dir: Path) -> Path:
         tokens=partial(shown_tokens, signals=run.signals),
         run=run,
         figures=write_figures(run),
+        pairs=pair_names(sorted(run.summary.get("attribution", {}).get("selected_fraction", ())), " and "),
         questions=questions,
         words="words.html" if (run_dir / "words.html").is_file() else None,
         strips=write_filmstrips(run_dir / "figures", [records[0] for records in shown]),

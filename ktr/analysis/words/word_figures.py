@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ktr.analysis import palette
+from ktr.analysis.attribution_summary import pair_names
 from ktr.analysis.figure_style import STYLE, WIDTH
 from ktr.analysis.upset import draw_combinations
 from ktr.analysis.words.clouds import Clouds, excesses
@@ -34,7 +35,9 @@ def write_word_figures(statistics: Entry, folder: Path, clouds: Clouds) -> dict[
     drawn: dict[str, Callable[[], Figure | None]] = {
         "parts_of_speech": lambda: draw_composition(statistics["parts_of_speech"], PUBLISHED),
         "roles": lambda: draw_composition(statistics["roles"], {}),
-        "overlap": lambda: draw_overlap(statistics["overlap"]),
+        "overlap": lambda: draw_overlap(
+            statistics["overlap"], [name for name in statistics["words"] if name != UPDATED]
+        ),
         "position": lambda: draw_position(statistics["position"]),
         "problem_type": lambda: draw_problem_types(statistics["problem_type"]),
         "clouds": lambda: draw_clouds(statistics["words"], clouds),
@@ -79,7 +82,7 @@ def draw_composition(shares: Entry, published: Mapping[str, Mapping[str, float]]
     return figure
 
 
-def draw_overlap(overlap: Entry) -> Figure | None:
+def draw_overlap(overlap: Entry, signals: Sequence[str]) -> Figure | None:
     """Which signals agree on which tokens; Jaccard index and rank correlation of each pair."""
     total = sum(entry["count"] for entry in overlap["sets"])
     exact = {tuple(entry["signals"]): entry["count"] / total for entry in overlap["sets"] if entry["signals"]}
@@ -95,11 +98,11 @@ def draw_overlap(overlap: Entry) -> Figure | None:
         draw_combinations(upper, figure.add_subplot(left[1]), dict(list(exact.items())[:MAX_COMBINATIONS]))
         upper.set_title("share of all tokens, by the signals that select them")
     if pairs:
-        right = grid[-1].subgridspec(len(pairs), 1)
+        right, names = grid[-1].subgridspec(len(pairs), 1), pair_names(signals, ", ")
         for row, (title, entries) in enumerate(pairs.items()):
             axes = figure.add_subplot(right[row])
             draw_dots(axes, list(entries.values()), np.arange(len(entries)), palette.AFTER, title)
-            axes.set_yticks(range(len(entries)), [name.replace("_", ", ") for name in entries])
+            axes.set_yticks(range(len(entries)), [names[pair] for pair in entries])
             axes.set_ylim(len(entries) - 0.5, -0.5)
             lows = [entry["low"] for entry in entries.values() if entry["low"] is not None]
             axes.set_xlim(min(0, *lows, 0) * 1.05, 1)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ktr.analysis.attribution_summary import pair_names
 from ktr.analysis.html import write_page
 from ktr.analysis.words.bootstrap import CONFIDENCE, DRAWS
 from ktr.analysis.words.clouds import Clouds
@@ -105,6 +106,7 @@ def write_words(run_dirs: Sequence[Path], output: Path, options: WordOptions = W
         title=", ".join(run_dir.resolve().name for run_dir in run_dirs),
         facts=facts,
         statistics=statistics,
+        pairs=pair_names(table.signals, ", "),
         published=PUBLISHED,
         names=NAMES,
         figures=figures,

@@ -143,6 +143,11 @@ def test_a_token_wears_the_colours_of_the_legend_whatever_signals_its_record_has
     assert worn and all([tint in style for tint in tints] == [False, True] for style in worn)
 
 
+def test_pairs_of_signals_are_called_by_their_names(make_run):
+    page = write_report(make_run(("visual", "visual_kl"), truth=True)).read_text()
+    assert re.search(r"Jaccard index of the selected sets: visual and visual_kl \d", page)
+
+
 def test_a_token_is_underlined_by_its_true_role_and_tells_its_scores():
     tokens = shown_tokens(make_records(ALL, 1, with_roles=True)[0], ALL)
     underlined = [re.search(r"border-bottom:2px solid (#\w+)", style) for _, style, _ in tokens]

@@ -7,6 +7,7 @@ from pathlib import Path
 import matplotlib.image
 import pytest
 
+from ktr.analysis.words.word_figures import draw_overlap
 from ktr.report import main
 
 from .conftest import make_record, write_records
@@ -50,6 +51,20 @@ def test_a_page_is_the_same_each_time(run: Path):
         assert main(["words", str(run), "seed=3"]) == 0
         written.append([(run / name).read_bytes() for name in ("words.html", "words.json")])
     assert written[0] == written[1]
+
+
+def test_pairs_are_called_by_their_signals_whatever_these_are_called(tmp_path: Path):
+    kl = {
+        part: {"visual": RECORDS[2][part]["visual"], "visual_kl": RECORDS[2][part]["entropy"]}
+        for part in ("scores", "selected")
+    }
+    write_records(tmp_path / "run" / "rollouts.jsonl", [RECORDS[2] | kl])
+    assert main(["words", str(tmp_path / "run")]) == 0
+    page = (tmp_path / "run" / "words.html").read_text(encoding="utf-8")
+    assert "<td>visual, visual_kl</td>" in page
+    figure = draw_overlap(json.loads((tmp_path / "run" / "words.json").read_text())["overlap"], ["visual", "visual_kl"])
+    assert figure is not None
+    assert figure.axes[-1].get_yticklabels()[0].get_text() == "visual, visual_kl"
 
 
 def test_roles_are_shown_where_they_are_known(run: Path):
