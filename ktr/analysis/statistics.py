@@ -6,6 +6,7 @@ from math import sqrt
 from statistics import NormalDist, fmean, stdev
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
@@ -70,9 +71,10 @@ def auroc(scores: ArrayLike, positive: ArrayLike) -> float | None:
 
 
 def smooth(values: ArrayLike, window: int = 20) -> NDArray[np.float64]:
-    """Mean over the last ``window`` values (fewer at the start): as long as its input, and never looks ahead."""
+    """Mean over the last ``window`` values (fewer at the start): as long as its input, and never looks ahead.
+
+    NaN, and infinity, are in the means of their windows and in no other.
+    """
     series = np.asarray(values, dtype=np.float64)
-    sums = np.concatenate([[0.0], np.cumsum(series)])
-    ends = np.arange(1, len(series) + 1)
-    starts = np.maximum(ends - window, 0)
-    return (sums[ends] - sums[starts]) / np.maximum(ends - starts, 1)
+    windows = sliding_window_view(np.concatenate([np.zeros(window), series]), window)[1:]
+    return windows.sum(axis=1) / np.minimum(np.arange(1, len(series) + 1), window)

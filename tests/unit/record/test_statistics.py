@@ -1,5 +1,7 @@
 """Intervals, AUROC and smoothing against known values."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -44,3 +46,11 @@ def test_smoothing_averages_the_last_values_and_never_looks_ahead():
     assert smooth([1, 2], window=20).tolist() == [1.0, 1.5]
     changed_later = smooth([1, 2, 3, 100], window=3)[:3]
     assert changed_later.tolist() == smooth([1, 2, 3, 4], window=3)[:3].tolist()
+
+
+def test_a_value_that_is_no_number_is_in_the_means_of_its_windows_alone():
+    for hole in (math.nan, math.inf, 1e300):
+        smoothed = smooth([1, 2, hole, 3, 5, 7], window=2)
+        assert [smoothed[at] for at in (0, 1, 4, 5)] == [1.0, 1.5, 4.0, 6.0]
+        assert not smoothed[2] <= 1e200 and not smoothed[3] <= 1e200
+    assert smooth([], window=3).tolist() == []
