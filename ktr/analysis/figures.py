@@ -17,6 +17,7 @@ from ktr.analysis.run_folder import RunFolder
 from ktr.analysis.statistics import smooth
 from ktr.analysis.upset import draw_combinations
 
+ALWAYS_LOGGED = ("time/gradients_seconds",)  # at each step that has it, whatever trainer.log_every_n_steps is
 LINES = ("#1d8a6e", "#4c5f8a", "#a9b4c0", "#c2703d")
 
 
@@ -46,7 +47,7 @@ def draw_accuracy(run: RunFolder) -> Figure | None:
         _draw_intervals(axes, run.accuracy("after", way), order, palette.AFTER, "after", 0.14)
         if run.summary.get("chance") is not None:
             axes.axvline(run.summary["chance"], color=palette.MUTED, lw=1, ls=":", label="chance")
-        axes.set_title("greedy" if way == "greedy" else "sampled at T = 1")
+        axes.set_title(run.called(way))
         axes.set_xlim(0, 1)
         axes.xaxis.set_major_formatter(lambda x, _: f"{100 * x:g}%")
         axes.grid(axis="x")
@@ -164,8 +165,11 @@ def draw_throughput(run: RunFolder) -> Figure | None:
         axes.set_ylim(bottom=0)
     if parts:
         labels = [name.removeprefix("time/").removesuffix("_seconds") for name in parts]
-        num_steps = max(len(run.timings[name][1]) for name in parts)  # not every step has every part
-        means = {label: sum(run.timings[name][1]) / num_steps for label, name in zip(labels, parts, strict=True)}
+        rows_apart = run.setting("trainer.log_every_n_steps") or 1
+        every = {name: 1 if name in ALWAYS_LOGGED else rows_apart for name in parts}
+        num_steps = max(every[name] * len(run.timings[name][1]) for name in parts)  # not every step has every part
+        seconds = [every[name] * sum(run.timings[name][1]) for name in parts]
+        means = dict(zip(labels, (total / num_steps for total in seconds), strict=True))
         axes = all_axes[-1]
         axes.barh(list(means), list(means.values()), 0.55, color=LINES[1])
         axes.set_title("mean seconds of a step, by part")

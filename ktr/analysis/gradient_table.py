@@ -6,7 +6,6 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from omegaconf import OmegaConf
 
 from ktr.analysis import palette
 from ktr.analysis.figure_style import STYLE, WIDTH
@@ -60,8 +59,7 @@ def shown_parts(values: Values) -> list[str]:
 
 
 def _row(run: RunFolder) -> str:
-    config = OmegaConf.create(run.config) if run.config else OmegaConf.create()
-    return str(OmegaConf.select(config, "table.row") or run.summary.get("algorithm", run.name))
+    return str(run.setting("table.row") or run.summary.get("algorithm", run.name))
 
 
 def _lines(values: Values, by_row: Mapping[str, Sequence[RunFolder]]) -> list[str]:

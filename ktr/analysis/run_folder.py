@@ -1,13 +1,16 @@
 """The files of a run folder, read for its figures and its report."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
+
+import yaml
 
 from ktr.analysis import palette
 from ktr.analysis.statistics import wilson_interval
 from ktr.errors import MissingData
-from ktr.record.json_file import read_object
+from ktr.record.json_file import read_object, unreadable
 from ktr.record.step_table import read_columns
 from ktr.record.token_records import Record, read_records
 
@@ -52,6 +55,26 @@ class RunFolder:
     @property
     def name(self) -> str:
         return self.path.resolve().name
+
+    def setting(self, key: str) -> Any:
+        """A value of config.yaml by its dotted key; None without. Raises ``MissingData`` where the file is damaged."""
+        node: Any = self._settings
+        for part in key.split("."):
+            node = node.get(part) if isinstance(node, dict) else None
+        return node
+
+    @cached_property
+    def _settings(self) -> Any:
+        try:
+            return yaml.safe_load(self.config)
+        except yaml.YAMLError as error:
+            reason = " ".join(str(error).split())
+            raise MissingData(unreadable(self.path / "config.yaml", reason)) from error
+
+    def called(self, way: str) -> str:
+        """What a way of answering is called: with its temperature, where that is known and not 0."""
+        temperature = self.setting(f"answers.{way}.temperature")
+        return f"{way} at T = {temperature:g}" if temperature else way
 
     @property
     def signals(self) -> list[str]:

@@ -8,10 +8,12 @@ from io import BytesIO
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image
 
 from ktr.analysis import palette
-from ktr.analysis.figures import draw_throughput, draw_training
+from ktr.analysis.figures import draw_accuracy, draw_throughput, draw_training
 from ktr.analysis.filmstrip import HEIGHT, filmstrip, strip_name, write_filmstrips
 from ktr.analysis.report import write_report
 from ktr.analysis.run_folder import RunFolder
@@ -77,17 +79,42 @@ def test_a_run_that_was_cut_off_has_a_report(make_run):
     assert "Accuracy before and after" not in write_report(run_dir).read_text()
 
 
+def bar_widths(figure: Figure) -> list[float]:
+    return [bar.get_width() for bar in figure.axes[-1].patches if isinstance(bar, Rectangle)]
+
+
 def test_seconds_by_part_are_means_over_all_steps_and_a_variance_is_no_loss(make_run):
     run = RunFolder.read(make_run(ALL))
     steps = list(range(1, 11))
     timings = {"time/update_seconds": (steps, [1.0] * 10), "time/rollout_seconds": ([1], [3.0])}
     figure = draw_throughput(replace(run, timings=timings))
     assert figure is not None
-    assert sorted(bar.get_width() for bar in figure.axes[-1].patches) == pytest.approx([0.3, 1.0])
+    assert sorted(bar_widths(figure)) == pytest.approx([0.3, 1.0])
     losses = {name: (steps, [value] * 10) for value, name in enumerate(("loss/variance", "loss/total", "loss/kl"), 1)}
     figure = draw_training(replace(run, metrics=losses))
     assert figure is not None
-    assert sorted(line.get_label() for line in figure.axes[0].lines) == ["kl", "total"]
+    assert sorted(str(line.get_label()) for line in figure.axes[0].lines) == ["kl", "total"]
+
+
+def test_seconds_by_part_are_means_over_all_steps_where_few_are_logged(make_run):
+    run = RunFolder.read(make_run())
+    timings = {
+        "time/update_seconds": ([50, 100], [2.0, 4.0]),
+        "time/gradients_seconds": ([*range(1, 101, 10)], [5.0] * 10),
+    }
+    figure = draw_throughput(replace(run, timings=timings, config="trainer: {log_every_n_steps: 50}"))
+    assert figure is not None
+    assert bar_widths(figure) == pytest.approx([3.0, 0.5])
+
+
+def test_sampled_answers_are_called_by_their_temperature_where_it_is_known(make_run):
+    run_dir = make_run()
+    assert "sampled at T" not in write_report(run_dir).read_text()
+    (run_dir / "config.yaml").write_text("answers: {greedy: {temperature: 0.0}, sampled: {temperature: 0.7}}")
+    assert "<td>sampled at T = 0.7</td>" in write_report(run_dir).read_text()
+    figure = draw_accuracy(RunFolder.read(run_dir))
+    assert figure is not None
+    assert [axes.get_title() for axes in figure.axes] == ["sampled at T = 0.7", "greedy"]
 
 
 def test_a_folder_without_a_run_is_refused_by_name(tmp_path, capsys):
@@ -232,3 +259,10 @@ def test_a_damaged_file_of_a_run_is_one_sentence_with_the_remedy(tmp_path, capsy
     assert main([str(tmp_path)]) == 2
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith(f"{tmp_path / 'summary.json'}: cannot be read") and "run it again" in said
+
+
+def test_a_damaged_config_is_named(make_run):
+    run_dir = make_run()
+    (run_dir / "config.yaml").write_text("answers: [")
+    with pytest.raises(MissingData, match=r"config\.yaml: cannot be read"):
+        RunFolder.read(run_dir).called("greedy")
