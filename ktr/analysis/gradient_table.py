@@ -16,6 +16,7 @@ from ktr.record.json_file import write_whole
 from ktr.record.panels import PUBLISHED
 
 FIRST, LAST = ("selected", "rest", "visual", "temporal", "entropy"), "random"  # between them any other signal
+COLORS = (palette.AFTER, palette.BEFORE, *palette.OTHER_SIGNALS)  # of rows
 _VARIANCES = {"loss/variance": "loss variance, tokens with a weight", "loss/variance_all": "loss variance, all tokens"}
 
 Values = dict[str, dict[str, MeanInterval]]  # metric → row → its mean over the seeds' means over the run
@@ -27,9 +28,7 @@ def write_gradient_table(folder: Path) -> tuple[str, Path]:
     measured = [run for run in runs.values() if "grad/norm/all" in run.metrics]
     if not measured:
         raise MissingData(f"{folder}: no finished run below it has measured gradients (callbacks.gradient_alignment)")
-    by_row: dict[str, list[RunFolder]] = {}
-    for run in measured:
-        by_row.setdefault(_row(run), []).append(run)
+    by_row = runs_by_row(measured, folder)
     values = gradient_values(by_row)
     text = "\n".join(_lines(values, by_row)) + "\n"
     write_whole(folder / "gradients.md", text)
@@ -58,8 +57,26 @@ def shown_parts(values: Values) -> list[str]:
     return [*FIRST, *sorted(measured.difference(FIRST, [LAST, "all"])), LAST]
 
 
+def runs_by_row(runs: Sequence[RunFolder], folder: Path) -> dict[str, list[RunFolder]]:
+    """The runs of each row, none with another's seed: then they are of several tables, which may hold copies of a run,
+    or differ in more, and rows are told apart by the folder they stand in, or by their own."""
+    by_row: dict[str, list[RunFolder]] = {}
+    for called in (
+        _row,
+        lambda run: f"{run.path.parent.name}/{_row(run)}",
+        lambda run: str(run.path.relative_to(folder)),
+    ):
+        by_row = {}
+        for run in runs:
+            by_row.setdefault(called(run), []).append(run)
+        if all(len({run.summary.get("seed") for run in of_row}) == len(of_row) for of_row in by_row.values()):
+            break
+    return by_row
+
+
 def _row(run: RunFolder) -> str:
-    return str(run.setting("table.row") or run.summary.get("algorithm", run.name))
+    labels = [run.summary.get("algorithm"), run.summary.get("attribution", {}).get("name")]
+    return str(run.setting("table.row") or "-".join(filter(None, labels)) or run.name)
 
 
 def _lines(values: Values, by_row: Mapping[str, Sequence[RunFolder]]) -> list[str]:
@@ -97,7 +114,7 @@ def _draw(values: Values, rows: Sequence[str]) -> Figure:
             places = [place + at * width for place, value in enumerate(found) if value is not None]
             means = [value.mean for value in found if value is not None]
             errors = [value.half_width or 0.0 for value in found if value is not None]
-            axes.bar(places, means, width * 0.9, yerr=errors, label=row, color=(palette.AFTER, palette.BEFORE)[at % 2])
+            axes.bar(places, means, width * 0.9, yerr=errors, label=row, color=COLORS[at % len(COLORS)])
         axes.set_xticks([place + 0.4 - width / 2 for place in range(len(parts))], parts)
         axes.set_title({"norm": "norm of the part's gradient", "cosine": "cosine with the whole"}[what])
     figure.axes[0].legend()

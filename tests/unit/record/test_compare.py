@@ -1,6 +1,7 @@
 """compare.html of several runs, and report.html while a run goes on."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,11 @@ import pytest
 from lightning.pytorch import LightningModule, Trainer
 
 from ktr.analysis.compare import comparison_rows, write_comparison
-from ktr.analysis.gradient_table import write_gradient_table
+from ktr.analysis.gradient_table import runs_by_row, write_gradient_table
 from ktr.analysis.panel_figures import draw_section
 from ktr.analysis.run_folder import RunFolder
 from ktr.errors import MissingData
+from ktr.record.json_file import write_object
 from ktr.record.metrics_csv import MetricsCSV
 from ktr.training.live_report import LiveReport
 
@@ -88,6 +90,7 @@ def test_gradients_are_tabled_by_row_over_seeds_beside_the_published(make_run: A
     for seed, norm in enumerate((0.8, 1.0)):
         run = make_run(SIGNALS)
         MetricsCSV(run).log_metrics({"grad/norm/all": 1.0, "grad/norm/selected": norm, "loss/variance": 0.5}, 4)
+        write_object(run / "summary.json", {"algorithm": "some", "attribution": {"name": "vet"}, "seed": seed})
         shutil.move(run, folder / f"run-{seed}")
     text, path = write_gradient_table(folder)
     assert (
@@ -96,3 +99,19 @@ def test_gradients_are_tabled_by_row_over_seeds_beside_the_published(make_run: A
     assert path.read_text() == text and (folder / "gradients.png").stat().st_size > 0
     with pytest.raises(MissingData, match=r"gradient_alignment"):
         write_gradient_table(tmp_path / "nowhere")
+
+
+def test_a_seed_is_counted_once_a_row_whatever_tables_and_runs_are_there(make_run: Any, tmp_path: Path):
+    runs = []
+    for place, seed, signals in (("a/x-s0", 0, "v"), ("a/x-s1", 1, "v"), ("b/x-s0", 0, "v"), ("b/y-s0", 0, "t")):
+        run = make_run(SIGNALS)
+        write_object(run / "summary.json", {"algorithm": "some", "attribution": {"name": signals}, "seed": seed})
+        shutil.copytree(run, tmp_path / "table" / place)
+        runs.append(RunFolder.read(tmp_path / "table" / place))
+
+    def rows(*chosen: RunFolder) -> dict[str, int]:
+        return {row: len(of_row) for row, of_row in runs_by_row(chosen, tmp_path / "table").items()}
+
+    assert rows(*runs[:2]) == {"some-v": 2}
+    assert rows(*runs) == {"a/some-v": 2, "b/some-v": 1, "b/some-t": 1}
+    assert rows(runs[0], replace(runs[1], summary=runs[0].summary)) == {"a/x-s0": 1, "a/x-s1": 1}
