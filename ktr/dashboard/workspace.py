@@ -21,8 +21,7 @@ def workspaces(place: str) -> dict[str, "Workspace"]:
     try:
         import wandb_workspaces.workspaces as ws
     except ImportError as error:
-        hint = "give python -m ktr.dashboard an output=file.json to see what it would send"
-        raise MissingExtra("wandb-workspaces", "analysis", hint) from error
+        raise MissingExtra("wandb-workspaces", "analysis") from error
     settings = {
         "runs": ws.RunsetSettings(),
         "sweep": ws.RunsetSettings(groupby=[ws.Config("table.row"), ws.Config("seed")]),

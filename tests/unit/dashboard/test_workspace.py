@@ -1,6 +1,7 @@
 """The dashboards: built and serialised without a network, of metrics that the table of metrics knows."""
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,3 +56,11 @@ def test_without_a_key_nothing_is_sent(monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setattr(type(wandb.api), "api_key", None)
     assert main(["someone/videos"]) == 2
     assert "wandb login" in capsys.readouterr().err
+
+
+def test_without_its_package_what_to_install_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setitem(sys.modules, "wandb_workspaces.workspaces", None)
+    assert main(["someone/videos"]) == 2
+    assert capsys.readouterr().err.endswith("wandb-workspaces is not installed: pip install 'ktr[analysis]'\n")
