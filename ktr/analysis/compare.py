@@ -57,7 +57,7 @@ def comparison_rows(runs: Sequence[RunFolder]) -> list[tuple[str, list[str]]]:
     for label, key in _OF_ATTRIBUTION.items():
         found = [run.summary.get("attribution", {}).get(key) for run in runs]
         rows.append((label, ["" if value is None else f"{value:.3f}" for value in found]))
-    rows.append(("tokens/s", [_number(run.summary.get("tokens_per_second"), ",.0f") for run in runs]))
+    rows.append(("tokens/s", [_rate(run) for run in runs]))
     return [(what, cells) for what, cells in rows if any(cells)]
 
 
@@ -72,5 +72,8 @@ def _mean(values: Sequence[float]) -> str:
     return f"{np.mean(values):.3f}" if values else ""
 
 
-def _number(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)
+def _rate(run: RunFolder) -> str:
+    if (rate := run.summary.get("tokens_per_second")) is None:
+        return ""
+    ranks = run.last_start.get("ranks", 1)
+    return f"{rate:,.0f}" + (f" on rank 0 of {ranks}" if ranks > 1 else "")

@@ -56,6 +56,11 @@ class RunFolder:
     def name(self) -> str:
         return self.path.resolve().name
 
+    @property
+    def last_start(self) -> dict[str, Any]:
+        """What record.json says of the process that ended the run: with ``step`` where it went on from there."""
+        return [self.record, *self.record.get("resumed", [])][-1]
+
     def setting(self, key: str) -> Any:
         """A value of config.yaml by its dotted key; None without. Raises ``MissingData`` where the file is damaged."""
         node: Any = self._settings

@@ -44,7 +44,7 @@ rollout/mismatch/kl             | nats     | k3 estimate of KL(engine ‖ traine
 rollout/importance_mean         | ratio    | importance weight against the mismatch, mean over those tokens
 rollout/staleness/mean          | updates  | how many updates old the weights were that sampled, mean
 rollout/staleness/max           | updates  | the most of them
-rollout/tokens_per_second       | tokens/s | completion tokens by time of the rollout part
+rollout/tokens_per_second       | tokens/s | completion tokens of a rank by time of the rollout part
 val/*/accuracy                  | share    | held-out questions answered right, in this way of answering
 val/*/format                    | share    | held-out answers in the asked-for form
 val/*/completion_length         | tokens   | mean length of a held-out answer
@@ -52,8 +52,8 @@ benchmark/*/accuracy            | share    | the same items of a benchmark answe
 time/data_seconds               | s        | waiting for the next batch's videos, before a step or in it
 time/gradients_seconds          | s        | measuring the parts of the gradient, at the steps that do
 time/*_seconds                  | s        | this part of a step
-train/questions_per_second      | 1/s      | questions by time of a step, without validation
-train/tokens_per_second         | tokens/s | completion tokens by time of a step
+train/questions_per_second      | 1/s      | questions of a rank by time of a step, without validation
+train/tokens_per_second         | tokens/s | completion tokens of a rank by time of a step
 train/step_seconds              | s        | a step from its start to its end
 train/cpu_seconds               | s        | processor time of a step, all threads of this process
 """

@@ -67,9 +67,10 @@ def measured_runs(runs: Path) -> dict[str, list[Measured]]:
     """What the finished runs of tables below ``runs`` cost, by row."""
     found: dict[str, list[Measured]] = {}
     for path in sorted(runs.glob("table/*/*/summary.json")):
-        summary = read_object(path) or {}
-        num_updates, training = summary.get("num_updates"), summary.get("training_cpu_seconds")
-        if num_updates and training and summary.get("cpu_seconds"):
+        summary, record = read_object(path) or {}, read_object(path.with_name("record.json")) or {}
+        first = record["resumed"][-1]["step"] if record.get("resumed") else 0  # times are those of the last process
+        num_updates, training = summary.get("num_updates", 0) - first, summary.get("training_cpu_seconds")
+        if num_updates > 0 and training and summary.get("cpu_seconds"):
             row = path.parent.name.rpartition("-s")[0]
             measured = Measured(training / num_updates, summary["cpu_seconds"] - training)
             found.setdefault(row, []).append(measured)

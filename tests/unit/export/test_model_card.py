@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -70,6 +71,14 @@ def test_its_facts_are_those_of_the_run(run: Path, tmp_path: Path, policy_folder
     ):  # fmt: skip
         assert fact in card, fact
     assert "mmvu: Law" not in card and "\n\n\n\n" not in card
+
+
+def test_of_a_run_that_went_on_it_tells_how_long_the_rest_took(run: Path, tmp_path: Path):
+    resumed = shutil.copytree(run, tmp_path / "run")
+    record = json.loads((run / "record.json").read_text()) | {"resumed": [{"step": 1}, {"step": 2}]}
+    (resumed / "record.json").write_text(json.dumps(record))
+    card = card_of(resumed, tmp_path)
+    assert "| training took, from update 2 | 0:01:01 |\n" in card and "went on after updates | 1, 2 |" in card
 
 
 def test_of_a_checkpoint_it_tells_the_validation_at_its_update(run: Path, tmp_path: Path):

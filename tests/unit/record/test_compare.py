@@ -44,6 +44,9 @@ def test_rows_are_those_that_a_run_has(make_run: Any):
     rows = dict(comparison_rows([plain, measured]))
     assert rows["grad/norm/selected, mean (published 4.5)"] == ["", "0.900"]
     assert "visual AUROC" not in rows and rows["updates"] == ["unfinished"] * 2
+    rate = {"tokens_per_second": 1234.5}
+    fast = [replace(plain, summary=rate), replace(plain, summary=rate, record={"ranks": 8})]
+    assert dict(comparison_rows(fast))["tokens/s"] == ["1,234", "1,234 on rank 0 of 8"]
 
 
 def test_one_run_is_no_comparison_and_a_folder_without_one_is_named(make_run: Any, tmp_path: Path):

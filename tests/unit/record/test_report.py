@@ -1,5 +1,6 @@
 """report.html: builds for every kind of run, carries everything in itself, and takes no text for markup."""
 
+import json
 import re
 from base64 import b64decode
 from dataclasses import replace
@@ -20,6 +21,7 @@ from ktr.analysis.run_folder import RunFolder
 from ktr.analysis.shown_questions import choose_questions
 from ktr.analysis.shown_tokens import shown_tokens
 from ktr.errors import MissingData
+from ktr.record.json_file import write_object
 from ktr.record.token_records import Record, append_records
 from ktr.report import main
 
@@ -115,6 +117,28 @@ def test_sampled_answers_are_called_by_their_temperature_where_it_is_known(make_
     figure = draw_accuracy(RunFolder.read(run_dir))
     assert figure is not None
     assert [axes.get_title() for axes in figure.axes] == ["sampled at T = 0.7", "greedy"]
+
+
+def test_times_are_those_of_the_process_that_ended_the_run(make_run):
+    run_dir = make_run()
+    times = {
+        "training_wall_seconds": 60.0,
+        "training_cpu_seconds": 120.0,
+        "wall_seconds": 180.0,
+        "tokens_per_second": 9.0,
+    }
+    summary, record = (json.loads((run_dir / name).read_text()) for name in ("summary.json", "record.json"))
+    write_object(run_dir / "summary.json", summary | times)
+
+    def cards() -> list[tuple[str, str]]:
+        page = write_report(run_dir).read_text()
+        found = re.findall(r'class="label">(.*?)</div>.*?class="detail">(.*?)</div>', page)
+        return [card for card in found if re.match("training|throughput", card[0])]
+
+    assert cards() == [("training", "2.0 CPU-minutes · all in all 3.0 min"), ("throughput", "")]
+    write_object(run_dir / "record.json", record | {"resumed": [record | {"step": 2, "ranks": 4}]})
+    trained = ("training, from step 2", "2.0 CPU-minutes · rank 0 of 4 · all in all 3.0 min")
+    assert cards() == [trained, ("throughput, from step 2", " · rank 0 of 4")]
 
 
 def test_a_folder_without_a_run_is_refused_by_name(tmp_path, capsys):

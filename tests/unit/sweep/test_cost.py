@@ -28,6 +28,17 @@ def test_rows_cost_what_their_own_runs_did_or_else_what_others_did(tmp_path: Pat
     ]
 
 
+def test_an_update_of_a_resumed_run_costs_what_its_last_process_took(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    for seed, step in enumerate((90, 120)):  # the second was killed after its last update
+        write_summary(tmp_path, "controls", f"grpo-s{seed}", 30.0, 60.0)
+        record = {"resumed": [{"step": 40}, {"step": step}]}
+        (tmp_path / "table" / "controls" / f"grpo-s{seed}" / "record.json").write_text(json.dumps(record))
+    assert main([*TABLE, f"paths.runs={tmp_path}"]) == 0
+    assert capsys.readouterr().out.startswith("grpo  2 runs × 1.5 core-minutes")
+
+
 def test_finished_runs_cost_nothing_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     write_summary(tmp_path, "controls", "grpo-s0", 120.0, 150.0)
     (tmp_path / "table" / "signals" / "grpo-s1").mkdir(parents=True)
