@@ -27,6 +27,7 @@ PACKAGES = (
 STEP_TABLES = ("metrics.csv", "timings.csv")
 OUTCOMES = (
     *STEP_TABLES, "start.json", "rollouts.jsonl", "attribution.jsonl", "skips.jsonl", "summary.json", "report.html",
+    "words.html", "words.json",
 )  # fmt: skip
 
 
