@@ -2,6 +2,7 @@
 
 from base64 import b64encode
 from collections.abc import Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ def write_comparison(run_dirs: Sequence[Path], output: Path) -> Path:
     if len(run_dirs) < 2:
         raise MissingData("compare: name two run folders at least")
     runs = [RunFolder.read(path) for path in run_dirs]
+    if len({run.name for run in runs}) < len(runs):  # rows of two tables
+        runs = [replace(run, title=str(run.path)) for run in runs]
     figures = {}
     with matplotlib.rc_context(STYLE):
         for section in sections():

@@ -22,7 +22,8 @@ class RunFolder:
     """What a run left behind. Parts that it didn't write are empty.
 
     ``metrics`` and ``timings`` map a name to (steps, values). ``rollouts`` are training completions, ``attribution``
-    held-out ones, with the role of each token where the ground truth is known.
+    held-out ones, with the role of each token where the ground truth is known. Without a ``title`` a run is called as
+    its folder is.
     """
 
     path: Path
@@ -33,6 +34,7 @@ class RunFolder:
     summary: dict[str, Any]
     record: dict[str, Any]
     config: str
+    title: str = ""
 
     @classmethod
     def read(cls, path: Path) -> "RunFolder":
@@ -54,7 +56,7 @@ class RunFolder:
 
     @property
     def name(self) -> str:
-        return self.path.resolve().name
+        return self.title or self.path.resolve().name
 
     @property
     def last_start(self) -> dict[str, Any]:

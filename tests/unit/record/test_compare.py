@@ -38,6 +38,14 @@ def test_several_runs_are_one_page_of_their_own(make_run: Any, tmp_path: Path):
     assert "http" not in page and "<b>bold" not in page and page.count("data:image/png") == page.count("<img")
 
 
+def test_runs_of_one_name_are_called_by_their_paths(make_run: Any, tmp_path: Path):
+    first, second = (tmp_path / table / "vet-s0" for table in "ab")
+    shutil.copytree(run_dir := make_run(()), first)
+    shutil.copytree(run_dir, second)
+    page = write_comparison([first, second], tmp_path / "compare.html").read_text()
+    assert f"<th>{first}</th><th>{second}</th>" in page
+
+
 def test_rows_are_those_that_a_run_has(make_run: Any):
     plain = RunFolder.read(make_run(()))
     measured = RunFolder.read(with_gradients(plain.path, "measured"))
