@@ -1,14 +1,18 @@
 """An UpSet plot: which signals agree on which share of the tokens."""
 
 from collections.abc import Mapping
+from itertools import islice
 
 from matplotlib.axes import Axes
 
 from ktr.analysis import palette
 
+MAX_COMBINATIONS = 12  # whose numbers have room side by side
+
 
 def draw_combinations(upper: Axes, lower: Axes, combinations: Mapping[tuple[str, ...], float]) -> None:
-    """Bars of exclusive shares above a matrix of dots that names the sets."""
+    """Bars of the first ``MAX_COMBINATIONS`` exclusive shares above a matrix of dots that names the sets."""
+    combinations = dict(islice(combinations.items(), MAX_COMBINATIONS))
     found = {signal for signals in combinations for signal in signals}
     signals = [name for name in palette.SIGNALS if name in found] + sorted(found.difference(palette.SIGNALS))
     colors = palette.signal_colors(signals)

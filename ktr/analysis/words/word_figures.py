@@ -26,7 +26,6 @@ NAMES: Mapping[str, str] = {
     **{"SPECIAL": "special token", "order_motion": "order, motion"},
 }
 MIN_SHARE_SHOWN = 0.005
-MAX_COMBINATIONS = 12
 
 
 def write_word_figures(statistics: Entry, folder: Path, clouds: Clouds) -> dict[str, Path]:
@@ -95,7 +94,7 @@ def draw_overlap(overlap: Entry, signals: Sequence[str]) -> Figure | None:
     if exact:
         left = grid[0].subgridspec(2, 1, height_ratios=(2.2, 1))
         upper = figure.add_subplot(left[0])
-        draw_combinations(upper, figure.add_subplot(left[1]), dict(list(exact.items())[:MAX_COMBINATIONS]))
+        draw_combinations(upper, figure.add_subplot(left[1]), exact)
         upper.set_title("share of all tokens, by the signals that select them")
     if pairs:
         right, names = grid[-1].subgridspec(len(pairs), 1), pair_names(signals, ", ")

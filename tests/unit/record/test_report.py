@@ -20,6 +20,7 @@ from ktr.analysis.report import write_report
 from ktr.analysis.run_folder import RunFolder
 from ktr.analysis.shown_questions import choose_questions
 from ktr.analysis.shown_tokens import shown_tokens
+from ktr.analysis.upset import draw_combinations
 from ktr.errors import MissingData
 from ktr.record.json_file import write_object
 from ktr.record.token_records import Record, append_records
@@ -164,6 +165,15 @@ def test_the_pages_of_a_run_and_of_several_include_which_words_were_selected(mak
     output = tmp_path / "both.html"
     assert main(["compare", str(run_dir), str(unscored), "--output", str(output)]) == 0
     assert capsys.readouterr().out == f"{run_dir / 'words.html'}\n{output}\n"
+
+
+def test_only_as_many_combinations_of_signals_are_drawn_as_there_is_room_for():
+    upper, lower = Figure().subplots(2)
+    draw_combinations(upper, lower, {("visual", f"other {at}"): 1 / (1 + at) for at in range(40)})
+    assert [bar.get_height() for bar in upper.patches if isinstance(bar, Rectangle)] == [
+        1 / (1 + at) for at in range(12)
+    ]
+    assert len(lower.get_yticklabels()) == 13
 
 
 def test_each_signal_has_its_own_fixed_colour():
