@@ -20,6 +20,7 @@ from ktr.record.run_record import start_run
 from ktr.rollout.engine import RolloutEngine, shared_features
 
 
+@torch.no_grad()
 def run_evaluation(config: DictConfig) -> Path:
     """Answer the held-out questions in each way of ``config.answers``; returns the path of summary.json.
 
@@ -31,6 +32,8 @@ def run_evaluation(config: DictConfig) -> Path:
     meters = {name: AccuracyMeter(instantiate(sampling)) for name, sampling in config.answers.items()}
     with closing(engine), ProgressLine("evaluate", total=len(data.validation)) as progress:
         for batch in data.val_dataloader():
+            if not batch:  # none of it could be read
+                continue
             with shared_features(engine, policy, batch):
                 for meter in meters.values():
                     groups = engine.generate(
