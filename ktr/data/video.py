@@ -166,6 +166,8 @@ class VideoReader:
         )
 
     def _decode(self, path: Path, clip: Clip) -> DecodedVideo:
+        if self._worker is not None and self._worker.poll() is not None:  # killed between two files, by neither of them
+            self._kill()
         worker = self._start() if self._worker is None else self._worker
         settings = self.settings
         request = {

@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 
+from ktr.data import decode_worker
 from ktr.data.decode_worker import Rejected, check_complete, uniform_frame_indices
 from ktr.data.video import DecodedVideo, VideoReader, VideoSettings
 from ktr.errors import ConfigError, CorruptMedia, DecodeTimeout, MediaError, MissingMedia, NotAVideo, TooShortMedia
@@ -196,17 +197,36 @@ def test_a_file_whose_decoding_hangs_times_out_and_the_next_file_still_reads(wri
     reader.close()
 
 
-def test_a_decoder_that_crashes_is_a_corrupt_file_and_the_next_file_still_reads(write_video, tmp_path):
+def test_a_decoder_that_crashes_is_a_corrupt_file_and_the_next_file_still_reads(write_video, tmp_path, monkeypatch):
     good = write_video(tmp_path / "good.mp4")
     reader = VideoReader(VideoSettings(8, 1024, 1024))
     reader.read(good)
-    assert reader._worker is not None
-    reader._worker.kill()
-    reader._worker.wait()
-    with pytest.raises(CorruptMedia, match="SIGKILL"):
+    write_message = decode_worker.write_message
+
+    def then_killed(stream, message):
+        write_message(stream, message)
+        kill_worker(reader)
+
+    with monkeypatch.context() as patch, pytest.raises(CorruptMedia, match="SIGKILL"):
+        patch.setattr(decode_worker, "write_message", then_killed)
         reader.read(good)
     assert len(reader.read(good).frame_indices) == 8
     reader.close()
+
+
+def test_a_decoder_that_was_killed_between_two_files_costs_neither(write_video, tmp_path):
+    good = write_video(tmp_path / "good.mp4")
+    reader = VideoReader(VideoSettings(8, 1024, 1024))
+    reader.read(good)
+    kill_worker(reader)  # as by a machine that runs out of memory
+    assert len(reader.read(good).frame_indices) == 8
+    reader.close()
+
+
+def kill_worker(reader: VideoReader) -> None:
+    assert reader._worker is not None
+    reader._worker.kill()
+    reader._worker.wait()
 
 
 def test_the_decoding_process_ends_with_its_reader(write_video, tmp_path):
