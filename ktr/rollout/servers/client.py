@@ -12,13 +12,13 @@ from ktr.errors import EngineError
 
 logging.getLogger("httpx").setLevel(logging.WARNING)  # else it writes a line for each request
 _SILENT_S, _BETWEEN_S, _NUM_PROBES = 15, 5, 3
-# A node that is gone closes no connection: after half a minute without a sign of it the request breaks off.
+# A node that is gone closes no connection: after half a minute without a sign of it the request breaks off. One that is
+# slow to read megabytes of pixels is not gone, and to TCP_USER_TIMEOUT it would be.
 _NOTICE_A_LOST_NODE = [
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _SILENT_S),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _BETWEEN_S),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _NUM_PROBES),
-    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * (_SILENT_S + _NUM_PROBES * _BETWEEN_S)),
 ]
 
 

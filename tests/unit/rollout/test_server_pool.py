@@ -1,6 +1,7 @@
 """Laws of the pool: every question is answered in order, by whoever lives, and never in silence by less than asked."""
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -327,3 +328,23 @@ def test_the_key_goes_with_every_request_and_no_proxy_is_asked(monkeypatch):
         http.shutdown()
     assert seen == ["Bearer secret", "Bearer secret"]
     assert not client.is_healthy()
+
+
+def test_a_silent_node_is_looked_for_and_one_that_is_slow_to_read_is_not_taken_for_it():
+    """The kernel ends a connection whose data nobody read for as long as TCP_USER_TIMEOUT, if that is set."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        client = ServerClient("a", f"http://127.0.0.1:{server.getsockname()[1]}", None, DEADLINE_S, "start it")
+        with client._http.stream("GET", "/health") as response:
+            own_end: socket.socket = response.extensions["network_stream"].get_extra_info("socket")
+            looks = own_end.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            waits_ms = own_end.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+        client.close()
+    assert looks == 1 and waits_ms == 0
