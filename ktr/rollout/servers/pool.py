@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -64,7 +64,7 @@ class Server(Protocol):
 class _Member:
     server: Server
     state: Literal["starting", "started", "up", "gone"] = "starting"
-    asked: list[Question] = field(default_factory=list)  # on their way
+    asked: dict[Question, threading.Thread] = field(default_factory=dict)  # on their way, each with who waits for it
     num_restarts: int = 0
 
     @property
@@ -146,7 +146,7 @@ class ServerPool:
                     raise event.error
                 else:
                     answer = answers[event.question] = event.answer
-                    event.member.asked.remove(event.question)
+                    del event.member.asked[event.question]
             self._check_alive()
             num_running = sum(len(member.asked) for member in self._members)
             progress(len(answers), answer, num_running, len(waiting))
@@ -167,8 +167,7 @@ class ServerPool:
             if not ready:
                 return
             member, question = min(ready, key=lambda m: m.num_tokens), waiting.popleft()
-            member.asked.append(question)
-            _in_background(self._ask, member, question)
+            member.asked[question] = _in_background(self._ask, member, question)
 
     def _ask(self, member: _Member, question: Question) -> None:
         try:
@@ -185,7 +184,8 @@ class ServerPool:
 
     def _lost(self, member: _Member, fault: ServerFault, question: Question | None) -> list[Question]:
         """Mark a server as dead, restart it, and return what is to be asked again."""
-        again, member.asked = member.asked, []
+        asked, member.asked = member.asked, {}
+        again = list(asked)
         member.state = "starting"
         blamed = again if fault.blames == "all" else [question] if fault.blames == "request" and question else []
         server, what = member.server, f"{fault}"
@@ -194,7 +194,7 @@ class ServerPool:
             *(server.name, server.pid, what, len(again)),
         )
         self._record(server, what, f"{len(again)} questions asked again, server restarted")
-        _in_background(self._restart, member)
+        _in_background(self._restart, member, asked.values())
         for other in blamed:
             other.num_faults += 1
             if other.num_faults > 1:
@@ -208,8 +208,10 @@ class ServerPool:
         except Exception as error:  # raised by the thread that waits for the start
             self._events.put(_Event(member, error=error))
 
-    def _restart(self, member: _Member) -> None:
+    def _restart(self, member: _Member, waiting: Iterable[threading.Thread]) -> None:
         member.server.stop()
+        for thread in waiting:  # a server that outlives its stop would be pushed to while it answers, and fail late
+            thread.join()
         while not self._closed and member.num_restarts < self.max_restarts:
             member.num_restarts += 1
             try:

@@ -4,6 +4,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -29,6 +30,7 @@ class FakeServer:
         self.refuses_to_start = ""
         self.version = 0
         self.http: ThreadingHTTPServer | None = None
+        self.connections: list[socket.socket] = []
         self.closed = threading.Event()
 
     def start(self) -> None:
@@ -59,6 +61,11 @@ class FakeServer:
             daemon_threads = True
             block_on_close = False
 
+            def get_request(self) -> Any:
+                connection, address = super().get_request()
+                server.connections.append(connection)
+                return connection, address
+
             def handle_error(self, request: Any, client_address: Any) -> None:
                 """A client that gave up is no news."""
 
@@ -81,6 +88,9 @@ class FakeServer:
         if http is not None:
             http.shutdown()
             http.server_close()
+            for connection in self.connections:  # as the end of a process does
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         self.closed.set()
@@ -222,6 +232,41 @@ def test_a_dead_server_is_restarted_and_admitted_before_it_is_asked_again(pool_o
     a.version = 7
     assert ask(pool, 4) == [0, 10, 20, 30]  # nobody else lives: the pool waits for the restart
     assert a.num_starts == 2 and a.admitted == [7, 7]
+
+
+def test_a_server_given_by_address_is_started_again_once_it_is_done_with_what_it_had(pool_of):
+    """It outlives its stop: a push would meet what it still answers, and what of that fails late would count again."""
+    order: list[str] = []
+    arrived, released = threading.Event(), threading.Event()
+
+    class Given(FakeServer):
+        def start(self) -> None:
+            if self.num_starts == 0:
+                super().start()
+            else:
+                order.append("started again")
+
+        def stop(self) -> None:
+            """It is not ours to end."""
+
+        def close(self) -> None:
+            super().stop()
+
+    def fails_beside_another(asked: Any) -> tuple[int, Any]:
+        assert arrived.wait(DEADLINE_S)
+        return fails(asked)
+
+    def slow(asked: Any) -> tuple[int, Any]:
+        arrived.set()
+        assert released.wait(DEADLINE_S)
+        order.append("done")
+        return right(asked)
+
+    of_question = [Once(fails_beside_another), Once(slow)]
+    pool = pool_of(Given("a", lambda asked: of_question[asked](asked)))
+    questions = [Question(i, 1) for i in range(2)]
+    answers = pool.ask(questions, 2, lambda _answered, _newest, _running, waiting: waiting == 2 and released.set())
+    assert answers == [0, 10] and order == ["done", "started again"] and len(pool.incidents) == 1
 
 
 def test_the_second_fault_of_one_question_stops(pool_of):
