@@ -9,9 +9,10 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
+from omegaconf import OmegaConf
 
 from ktr.errors import ConfigError, MissingExtra
 from ktr.policy.family import Policy
@@ -85,7 +86,9 @@ def engine_arguments(
         rank = next((rank for rank in _LORA_RANKS if rank >= lora_rank), lora_rank)
         # Without the last of these vLLM leaves adapters of the vision tower out, and says so in its log only.
         arguments |= {"enable_lora": True, "max_lora_rank": rank, "max_loras": 1, "enable_tower_connector_lora": True}
-    return arguments | dict(extra)
+    # A config's own mappings and lists are none to vLLM, and it may name them as flags are named.
+    plain = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(dict(extra))))
+    return arguments | {name.replace("-", "_"): value for name, value in plain.items()}
 
 
 def quiet_vllm() -> None:
@@ -105,14 +108,19 @@ def engine_environment() -> dict[str, str]:
 
 
 def serve_flags(arguments: Mapping[str, Any]) -> list[str]:
-    """The same arguments as flags of ``vllm serve``; the model is its positional one and is left out."""
+    """The same arguments as flags of ``vllm serve``; the model is its positional one and is left out.
+
+    So is None, for which no flag has a word: it is the default of what may be None.
+    """
     flags: list[str] = []
     for name, value in arguments.items():
         flag = "--" + name.replace("_", "-")
-        if name == "model":
+        if name == "model" or value is None:
             continue
         if isinstance(value, bool):
             flags.append(flag if value else flag.replace("--", "--no-", 1))
+        elif isinstance(value, list):  # each an argument of its own
+            flags += [flag, *map(str, value)]
         else:
-            flags += [flag, json.dumps(value) if isinstance(value, dict | list) else str(value)]
+            flags += [flag, json.dumps(value) if isinstance(value, dict) else str(value)]
     return flags

@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from ktr.errors import ConfigError
 from ktr.policy.families import load_policy
-from ktr.rollout.vllm.setup import engine_arguments
+from ktr.rollout.vllm.setup import engine_arguments, serve_flags
 from tests.tiny_families import save_family
 
 ROOM: dict[str, Any] = {
@@ -42,3 +44,22 @@ def test_adapters_beside_experts_are_for_gpus(
         return
     with pytest.raises(ConfigError, match=said):
         engine_arguments(policy, lora_rank=4, **ROOM)
+
+
+@pytest.mark.parametrize("engine", ["server.VLLMServerEngine", "colocate.VLLMColocateEngine"])
+def test_what_a_config_passes_on_arrives_in_vllms_own_form(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for module in ("server", "colocate"):
+        monkeypatch.setattr(f"ktr.rollout.vllm.{module}.require_vllm", lambda: None)
+    extra = {"compilation_config": {"level": 0, "ops": ["none"]}, "cudagraph_capture_sizes": [1, 2], "block_size": None}
+    given = {name.replace("_", "-") if name == "block_size" else name: value for name, value in extra.items()}
+    config = OmegaConf.create({"_target_": f"ktr.rollout.vllm.{engine}", "max_model_len": 8, "extra": given})
+    where = {"log_dir": tmp_path} if engine.startswith("server") else {}
+    arguments = instantiate(config, policy=load_policy(save_family("qwen2_5_vl", tmp_path)), **where)._arguments
+    assert {name: arguments[name] for name in extra} == extra
+    assert {type(arguments["compilation_config"]), type(arguments["compilation_config"]["ops"])} == {dict, list}
+    flags = serve_flags({name: arguments[name] for name in extra})
+    assert flags == [
+        *("--compilation-config", '{"level": 0, "ops": ["none"]}'), *("--cudagraph-capture-sizes", "1", "2"),
+    ]  # fmt: skip
