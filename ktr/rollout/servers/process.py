@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ktr.errors import ConfigError
 from ktr.rollout.servers import guard
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class ServerProcess:
     stdout on; empty: here. ``environment`` holds changes to the one there (None: taken out). ``folder_variables`` name
     a folder of the server's own that is removed with it, and ``shared_folder`` lies in shared memory and is removed
     likewise. Lines of its log that match ``consequences`` tell what another error led to, and are no reason. What does
-    not start within ``start_limit_s`` is ended.
+    not start within ``start_limit_s`` is ended. Raises ConfigError where this machine has no such ``placement``.
     """
 
     def __init__(
@@ -54,9 +55,15 @@ class ServerProcess:
             "command": [*command], "environment": dict(environment), "log": str(log_path.absolute()),
             "folder_variables": [*folder_variables],
         }  # fmt: skip
+        start = [*placement, sys.executable, "-I", "-S", guard.__file__]
+        if shutil.which(start[0]) is None:
+            raise ConfigError(
+                f"rollout.placement.command: there is no command {start[0]} on this machine; install it, or choose "
+                "another placement (rollout/placement=here, slurm or ssh)"
+            )
         with log_path.open("ab") as log_file:
             self._guard = subprocess.Popen(
-                [*placement, sys.executable, "-I", "-S", guard.__file__],
+                start,
                 stdin=subprocess.PIPE,  # held open for as long as the server is wanted
                 stdout=subprocess.PIPE,
                 stderr=log_file,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ktr.errors import ConfigError
 from ktr.rollout.servers.process import ServerProcess
 
 DEADLINE_S = 20.0
@@ -210,6 +211,11 @@ def test_a_placement_that_fails_or_starts_nothing_says_why(folder: Path):
     process = ServerProcess(command(folder), {}, folder / "log", placement=waits, start_limit_s=0.2)
     assert process.exit_code is not None and process.reason() == "error: no process was started within 0.2 s"
     process.close()
+
+
+def test_a_placement_that_this_machine_lacks_is_named_with_its_key(folder: Path):
+    with pytest.raises(ConfigError, match=r"rollout\.placement\.command: there is no command no-srun .*placement=here"):
+        ServerProcess(command(folder), {}, folder / "log", placement=["no-srun", "--nodelist=n3"])
 
 
 def test_a_command_that_is_not_there_says_so_and_leaves_no_folder(folder: Path):
