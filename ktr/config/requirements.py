@@ -51,7 +51,7 @@ def require_data(node: Any, at: str) -> None:
         return
     if node.get("_target_") == "ktr.data.dataset.QuestionDataset":
         for key in ("annotations", "media_root"):
-            if not Path(node[key]).exists():
+            if not Path(node[key]).expanduser().exists():
                 raise MissingData(f"{at}.{key}={node[key]} does not exist. {node.get('how_to_get', '')}".rstrip())
         if (exclude := node.get("exclude")) is not None and not Path(exclude).expanduser().exists():
             raise MissingData(f"{at}.exclude={exclude} does not exist; python -m ktr.duplicates writes it")

@@ -34,7 +34,8 @@ class QuestionDataset(Dataset[VideoQuestion]):
 
     Ids are those of records and of random numbers: a row whose id an earlier one has gets its place behind it, as in
     ``17#203``, for files that were put together count anew. Raises ``MissingData`` where the file or the folder is
-    missing, the file is not JSON, or no row is usable, and ``ConfigError`` where ``format`` is no such function.
+    missing, the file is not JSON, or no row is usable, and ``ConfigError`` where ``format`` is no such function or
+    ``limit`` is less than 1.
     """
 
     def __init__(
@@ -46,8 +47,10 @@ class QuestionDataset(Dataset[VideoQuestion]):
         format: Callable[[Any], Mapping[str, Any]] | str | None = None,
         exclude: Path | str | None = None,
     ) -> None:
+        if limit is not None and limit < 1:
+            raise errors.ConfigError(f"limit={limit}: give 1 or more, or null for all rows")
         row_format = None if format is None else RowFormat(format)
-        self.annotations, self.media_root = Path(annotations), Path(media_root)
+        self.annotations, self.media_root = Path(annotations).expanduser(), Path(media_root).expanduser()
         for path in (self.annotations, self.media_root):
             if not path.exists():
                 raise errors.MissingData(f"{path} does not exist. {how_to_get}".rstrip())

@@ -44,9 +44,7 @@ class OwnQuestions(QuestionDataset):
     ) -> None:
         if rows is not None:
             try:
-                super().__init__(
-                    Path(rows).expanduser(), media_root or Path(rows).expanduser().parent, limit, format=format
-                )
+                super().__init__(rows, media_root or Path(rows).parent, limit, format=format)
             except MissingData as error:
                 raise InputError(str(error)) from error
             return
@@ -83,7 +81,9 @@ def lettered_options(options: Sequence[str]) -> list[str]:
     """The options, each with its letter. Raises ``InputError`` where they can't be told apart."""
     lettered = list(options)
     if not any(OPTION_LETTER.match(option) for option in options):
-        lettered = [f"{chr(ord('A') + index)}. {option}" for index, option in enumerate(options[:26])]
+        if len(options) > 26:
+            raise InputError(f"options={list(options)}: they are {len(options)}, and letters are 26; leave some out")
+        lettered = [f"{chr(ord('A') + index)}. {option}" for index, option in enumerate(options)]
     first = re.match(r"\W*(\w)", lettered[0]) if lettered else None
     if lettered and (fault := options_fault(lettered, "multiple choice", first.group(1) if first else "")):
         raise InputError(f"options={list(options)}: {fault}")

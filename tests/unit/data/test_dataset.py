@@ -5,9 +5,12 @@ import os
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
+from ktr.config.requirements import require_data
 from ktr.data.dataset import QuestionDataset
-from ktr.errors import MissingData
+from ktr.data.own_questions import OwnQuestions
+from ktr.errors import ConfigError, MissingData
 from ktr.types import MediaFile
 
 ROW = {
@@ -173,6 +176,19 @@ def test_the_limit_counts_usable_rows(root):
     rows = [ROW | {"problem_id": index} for index in range(4)]
     dataset = load(root, [rows[0], ROW | {"solution": ""}, *rows[1:]], limit=2)
     assert (len(dataset), len(dataset.skips)) == (2, 1)
+    for none in (0, -1):
+        with pytest.raises(ConfigError, match=f"limit={none}: .*null for all"):
+            load(root, rows, limit=none)
+
+
+def test_paths_of_a_config_may_start_at_the_users_home(root, tmp_path, monkeypatch):
+    """No shell has put it there: a key with a dot is no variable, and a file of YAML no command line."""
+    (tmp_path / "rows.json").write_text(json.dumps([ROW]))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    data = {"_target_": "ktr.data.dataset.QuestionDataset", "annotations": "~/rows.json", "media_root": "~/media"}
+    require_data(OmegaConf.create(data), "data.train")
+    assert len(QuestionDataset(data["annotations"], data["media_root"])) == 1
+    assert len(OwnQuestions(rows="~/rows.json", media_root="~/media")) == 1
 
 
 @pytest.mark.parametrize("content", ["", "[]", "[{", "not json", '{"a": 1}\n{', "[null]", '"text"', "\ufeff[]"])

@@ -236,7 +236,7 @@ def test_options_get_letters_where_they_have_none(options: list[str], lettered: 
     assert lettered_options(options) == lettered
 
 
-@pytest.mark.parametrize("options", [["red"], ["A. red", "blue"], ["A. red", "A. blue"]])
+@pytest.mark.parametrize("options", [["red"], ["A. red", "blue"], ["A. red", "A. blue"], [*map(str, range(27))]])
 def test_options_that_cannot_be_told_apart_are_refused(options: list[str]):
     with pytest.raises(InputError, match="options="):
         lettered_options(options)
