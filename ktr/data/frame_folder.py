@@ -15,7 +15,8 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 def frame_files(folder: Path) -> list[Path]:
     """The pictures of a folder, by the numbers in their names. Raises ``CorruptMedia`` where it has none."""
-    files = [file for file in folder.iterdir() if file.suffix.lower() in ENDINGS]
+    shown = [file for file in folder.iterdir() if not file.name.startswith(".")]  # macOS packs a hidden one with each
+    files = [file for file in shown if file.suffix.lower() in ENDINGS]
     if not files:
         raise CorruptMedia(folder, "it is a folder, without pictures in it")
     return sorted(files, key=_by_number)
@@ -32,4 +33,4 @@ def read_frames(folder: Path, files: Sequence[Path]) -> UInt8[np.ndarray, "F H W
 
 def _by_number(file: Path) -> list[tuple[int, str]]:
     """``img_2.jpg`` before ``img_10.jpg``."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", file.stem)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", file.stem)]

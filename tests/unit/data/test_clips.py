@@ -49,7 +49,8 @@ def test_a_clip_beyond_the_end_says_where_the_video_ends(tmp_path: Path, write_v
 
 def test_a_folder_of_frames_is_a_video_in_the_order_of_its_numbers(tmp_path: Path, reader: VideoReader):
     for number in range(1, 31):
-        Image.new("RGB", (32, 32), (number * 8,) * 3).save(tmp_path / f"frame_{number}.png")
+        Image.new("RGB", (32, 32), (number * 8,) * 3).save(tmp_path / f"²{number}.png")
+        (tmp_path / f"._²{number}.png").write_text("what macOS says of it")
     (tmp_path / "notes.txt").write_text("")
     video = reader.read(tmp_path, Clip(fps=3.0))
     assert video.frames_FHWC[:, 0, 0, 0].tolist() == [8 * (place + 1) for place in video.frame_indices]
