@@ -70,6 +70,11 @@ class Encoder(ABC):
         self.vision_config = config.vision_config
         self.context_tokens = cast(int, config.get_text_config().max_position_embeddings)
         self._max_position = self.context_tokens - max_answer_tokens
+        if self._max_position < 1:
+            raise ConfigError(
+                f"encoder.max_answer_tokens={max_answer_tokens}: the model at {path} has {self.context_tokens} "
+                "positions for a prompt and its answer together; lower sampling.max_tokens, which it is"
+            )
         self.max_prompt_tokens = min(max_prompt_tokens, self._max_position)
 
     def apart(self, num_frames: int) -> "Encoder":

@@ -67,3 +67,8 @@ def test_the_last_position_in_the_table_is_one_to_use():
         slow_encoder(0.1, 1024 - last).encode(question("video"))
     with pytest.raises(PromptTooLong):
         slow_encoder(0.1, 1024 - 30).encode(question("video"))
+
+
+def test_an_answer_that_leaves_a_prompt_no_position_is_refused_with_what_to_lower():
+    with pytest.raises(ConfigError, match=r"max_answer_tokens=1024: .* has 1024 positions .*lower sampling"):
+        slow_encoder(1.0, 1024)
