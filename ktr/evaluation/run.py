@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from ktr.console.progress_line import ProgressLine
 from ktr.console.quiet import quiet_libraries
 from ktr.data.datamodule import QuestionDataModule
+from ktr.errors import MissingData
 from ktr.evaluation.accuracy import AccuracyMeter, verdicts
 from ktr.evaluation.parts import check_parts, reward_parts
 from ktr.policy.encoder_pool import EncoderPool
@@ -24,7 +25,8 @@ from ktr.rollout.engine import RolloutEngine, shared_features
 def run_evaluation(config: DictConfig) -> Path:
     """Answer the held-out questions in each way of ``config.answers``; returns the path of summary.json.
 
-    A question whose video can't be read is no wrong answer: it is counted in ``skips``.
+    A question whose video can't be read is no wrong answer: it is counted in ``skips``. Raises MissingData where none
+    can be read.
     """
     run_dir, policy, engine, data = _prepare(config)
     reward = instantiate(config.reward)
@@ -41,11 +43,14 @@ def run_evaluation(config: DictConfig) -> Path:
                     )
                     meter.add(verdicts(groups, reward))
             progress.advance(len(batch), questions=len(batch))
+    accuracy = {name: meter.summary() for name, meter in meters.items()}
+    if any(of_answers["n"] == 0 for of_answers in accuracy.values()):
+        raise MissingData(f"none of the {len(data.validation)} questions could be read: see {run_dir / 'skips.jsonl'}")
     summary = {
         "name": config.name,
         "model": str(config.model.path),
         "seed": config.seed,
-        "accuracy": {name: meter.summary() for name, meter in meters.items()},
+        "accuracy": accuracy,
         "skips": dict(data.skips.counts),
         "rollout": engine.summary(),
     }

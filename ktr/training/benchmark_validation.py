@@ -8,6 +8,7 @@ from zlib import crc32
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ktr.console.progress_line import ProgressLine
+from ktr.errors import MissingData
 from ktr.evaluation.asking.asking import Asking
 from ktr.evaluation.asking.decoding import OneRound
 from ktr.evaluation.asking.items_file import Line
@@ -29,7 +30,8 @@ class BenchmarkValidation(Callback):
     """At each validation ``num_items`` of each benchmark are asked as the run asks, greedily, and judged by its rule.
 
     ``summary`` has each benchmark's ``accuracy`` with its interval ``low`` to ``high`` over the ``n`` items that have a
-    reply. Items are shared out over ranks. Raises ``MissingData`` where a benchmark or its media are not there.
+    reply. Items are shared out over ranks. Raises ``MissingData`` where a benchmark or its media are not there, and
+    where none of the items has an accuracy.
     """
 
     def __init__(
@@ -49,6 +51,12 @@ class BenchmarkValidation(Callback):
             mine = items[trainer.global_rank :: trainer.world_size]
             lines = gather_over_ranks(self._lines(name, benchmark, mine, answerer))
             summary = summarize([scored_of(line) for line in lines], benchmark.metric)
+            if summary["accuracy"] is None:
+                raise MissingData(
+                    f"validation.benchmarks: none of {len(lines)} items of {name} has an accuracy, for their media "
+                    "cannot be read or numbers are their answers: mend the media, raise validation.num_items, or leave "
+                    "it out"
+                )
             bounds = {"low": summary["accuracy_low"], "high": summary["accuracy_high"]}
             self.summary[name] = {key: summary[key] for key in ("accuracy", "n", "left_out")} | bounds
             pl_module.log(f"benchmark/{name}/accuracy", summary.get("accuracy_of_all", summary["accuracy"]))

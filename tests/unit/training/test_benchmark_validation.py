@@ -1,6 +1,7 @@
 """A small part of a benchmark, always the same, is asked at each validation."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -12,6 +13,7 @@ from ktr.config.composing import benchmark_nodes, compose
 from ktr.data.prompts import PromptTemplate
 from ktr.data.video import VideoReader, VideoSettings
 from ktr.errors import ConfigError, MissingData
+from ktr.evaluation.rules.asked import Asked
 from ktr.policy.encoder_pool import EncoderPool
 from ktr.policy.qwen2_5_vl.inputs import PromptEncoder
 from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
@@ -49,6 +51,22 @@ def test_each_validation_logs_the_accuracy_of_the_same_items(
         callback.on_validation_epoch_end(Mock(spec=Trainer, global_rank=0, world_size=1), module)
     assert logged[0] == logged[1] and logged[0][0] == "benchmark/shapes/accuracy"
     assert callback.summary["shapes"]["n"] == 5 and callback.summary["shapes"]["low"] <= logged[0][1]
+
+
+@pytest.mark.parametrize("fault", ["numbers", "media"])
+def test_items_of_which_none_has_an_accuracy_end_the_run_in_a_sentence(
+    fault: str, benchmark: ShapesBenchmark, policy: QwenVLPolicy, policy_folder: Path
+):
+    reader = VideoReader(VideoSettings(num_frames=4, max_pixels=3136, min_pixels=3136))
+    longest = 960 if fault == "numbers" else 1  # of a prompt
+    encoder = PromptEncoder(policy_folder, PromptTemplate("", {}), reader, longest)
+    callback = BenchmarkValidation({"shapes": benchmark}, 2, EncoderPool(encoder), max_tokens=2, seed=0)
+    if fault == "numbers":
+        chosen, items = callback.benchmarks["shapes"]
+        callback.benchmarks["shapes"] = chosen, [replace(item, asked=Asked("3", "regression")) for item in items]
+    module = Mock(spec=LightningModule, policy=policy, engine=TransformersEngine(policy))
+    with pytest.raises(MissingData, match=r"none of 2 items of shapes has an accuracy.*num_items"):
+        callback.on_validation_epoch_end(Mock(spec=Trainer, global_rank=0, world_size=1), module)
 
 
 def test_benchmarks_of_a_training_are_looked_for_before_it_starts(tmp_path: Path):
