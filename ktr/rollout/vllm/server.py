@@ -101,6 +101,8 @@ class VLLMServerEngine:
         self._num_servers, self._addresses, self._host, self._devices = num_servers, addresses, host, devices
         self._placement = placement
         # A server that was placed is known to nobody else: it can do with a key that is drawn for it.
+        if isinstance(addresses, str):
+            raise ConfigError(f"rollout.addresses={addresses}: give a list, as in [{addresses}]")
         hosts = [] if placement is not None else [host]
         self._key = _key(api_key_env, [*hosts, *(_hostname(address) for address in addresses)])
         self._limits, self._max_restarts, self._log_dir = (start_limit_s, time_limit_s), max_restarts, Path(log_dir)
@@ -269,7 +271,7 @@ def _is_loopback(host: str) -> bool:
 
 def _hostname(address: str) -> str:
     place = urlsplit(address)
-    if place.scheme != "http" or not place.hostname or not place.port:
+    if place.scheme != "http" or not place.hostname or not place.port or place.path.strip("/"):
         raise ConfigError(f"rollout.addresses: {address} is not of the form http://host:port")
     return place.hostname
 

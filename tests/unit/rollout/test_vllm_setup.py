@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from ktr.errors import ConfigError
 from ktr.policy.families import load_policy
+from ktr.rollout.vllm.server import VLLMServerEngine
 from ktr.rollout.vllm.setup import engine_arguments, serve_flags
 from tests.tiny_families import save_family
 
@@ -63,3 +64,23 @@ def test_what_a_config_passes_on_arrives_in_vllms_own_form(
     assert flags == [
         *("--compilation-config", '{"level": 0, "ops": ["none"]}'), *("--cudagraph-capture-sizes", "1", "2"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("addresses", "said"),
+    [
+        ("http://127.0.0.1:8000", r"give a list, as in \[http://127\.0\.0\.1:8000\]"),
+        (
+            ["http://127.0.0.1:8000/v1"],
+            "is not of the form http://host:port",
+        ),  # as clients of OpenAI's API are given it
+    ],
+)
+def test_an_address_at_which_no_server_would_answer_is_refused(
+    addresses: Any, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("ktr.rollout.vllm.server.require_vllm", lambda: None)
+    policy = load_policy(save_family("qwen2_5_vl", tmp_path))
+    with pytest.raises(ConfigError, match=said):
+        VLLMServerEngine(policy, 8, tmp_path, addresses=addresses)
+    VLLMServerEngine(policy, 8, tmp_path, addresses=["http://127.0.0.1:8000/"])
