@@ -8,12 +8,15 @@ from pathlib import Path
 from ktr.errors import CorruptMedia, MediaOutsideRoot, MissingMedia
 
 SPECIAL_FILES = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))
+# What git puts in place of a large file, in less than a kilobyte.
+LFS_POINTER, LARGEST_POINTER = b"version https://git-lfs.github.com/spec/", 1023
+NOT_FETCHED = "a pointer of Git LFS, whose file was not fetched: fetch it with git lfs pull"
 
 
 def check_media_file(path: Path | str) -> None:
     """Raises ``MissingMedia`` where there is no file, and ``CorruptMedia`` for one of zero bytes or of no data.
 
-    Nothing is opened: to open a FIFO can block for ever, and to open a device can do anything.
+    None but a small regular file is opened: to open a FIFO can block for ever, and to open a device can do anything.
     """
     try:
         status = os.stat(path)
@@ -26,6 +29,10 @@ def check_media_file(path: Path | str) -> None:
         raise CorruptMedia(path, f"it is {kind}")
     if status.st_size == 0:
         raise CorruptMedia(path, "it has zero bytes")
+    if status.st_size <= LARGEST_POINTER:
+        with suppress(OSError), open(path, "rb") as file:  # a reader says what is wrong with what it cannot open
+            if file.read(len(LFS_POINTER)) == LFS_POINTER:
+                raise CorruptMedia(path, f"it is {NOT_FETCHED}")
 
 
 class MediaRoot:

@@ -8,9 +8,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from ktr.data.media_file import LFS_POINTER, NOT_FETCHED
 from ktr.errors import MissingData
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+PARQUET = b"PAR1"
+START = len(LFS_POINTER)  # the longest of what a file may start with
 BETWEEN_ROWS = re.compile(r"\s*([\],]?)\s*")
 
 
@@ -46,8 +49,12 @@ def read_rows(annotations: Path) -> Iterator[Any]:
     """
     try:
         with annotations.open("rb") as file:
-            start = file.read(len(BYTE_ORDER_MARK))
-            file.seek(len(start) if start == BYTE_ORDER_MARK else 0)
+            start = file.read(START)
+            if start.startswith(PARQUET):
+                raise parquet_fault(annotations)
+            if start.startswith(LFS_POINTER):
+                raise MissingData(f"{annotations} is {NOT_FETCHED}")
+            file.seek(len(BYTE_ORDER_MARK) if start.startswith(BYTE_ORDER_MARK) else 0)
             blank = []
             for line in file:
                 if line.strip():
@@ -61,6 +68,14 @@ def read_rows(annotations: Path) -> Iterator[Any]:
                 blank.append(line)
     except (OSError, UnicodeDecodeError) as error:
         raise MissingData(f"{annotations} cannot be read: {error}; correct or fetch it again") from None
+
+
+def parquet_fault(file: Path) -> MissingData:
+    return MissingData(
+        f"{file} is a Parquet file, which needs pyarrow: where it is installed, write it as JSON lines by python -c "
+        f"\"import pandas; pandas.read_parquet('{file}').to_json('{file.with_suffix('.jsonl')}', orient='records', "
+        'lines=True)", and give that file'
+    )
 
 
 def _rows_of_list(text: str, annotations: Path) -> Iterator[Any]:

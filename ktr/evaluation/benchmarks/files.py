@@ -7,14 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ktr.data.row_file import BrokenLine, read_rows
+from ktr.data.row_file import BrokenLine, parquet_fault, read_rows
 from ktr.errors import MissingData
 
 ENDINGS = (".json", ".jsonl", ".csv", ".tsv")
-CONVERT = (
-    "{} is a Parquet file, which needs pyarrow: where it is installed, write it as JSON lines by python -c "
-    "\"import pandas; pandas.read_parquet('{}').to_json('{}', orient='records', lines=True)\", and give that file"
-)
 
 
 def annotation_files(path: Path) -> list[Path]:
@@ -24,7 +20,7 @@ def annotation_files(path: Path) -> list[Path]:
     files = sorted(file for file in path.iterdir() if file.suffix in ENDINGS) if path.is_dir() else [path]
     parquet = path if path.suffix == ".parquet" else next(iter(sorted(path.glob("*.parquet"))), None)
     if parquet is not None and (path.suffix == ".parquet" or not files):
-        raise MissingData(CONVERT.format(parquet, parquet, parquet.with_suffix(".jsonl")))
+        raise parquet_fault(parquet)
     if not files:
         raise MissingData(f"{path} holds no file that ends in {', '.join(ENDINGS)}")
     return files

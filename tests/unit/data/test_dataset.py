@@ -9,8 +9,10 @@ from omegaconf import OmegaConf
 
 from ktr.config.requirements import require_data
 from ktr.data.dataset import QuestionDataset
+from ktr.data.image import read_image
 from ktr.data.own_questions import OwnQuestions
-from ktr.errors import ConfigError, MissingData
+from ktr.data.video import VideoReader, VideoSettings
+from ktr.errors import ConfigError, CorruptMedia, MissingData
 from ktr.types import MediaFile
 
 ROW = {
@@ -197,6 +199,29 @@ def test_a_file_without_a_usable_row_is_an_error_that_names_it(content, root, tm
     file.write_text(content, encoding="utf-8")
     with pytest.raises(MissingData, match=r"broken\.json"):
         QuestionDataset(file, root)
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("rows.parquet", b"PAR1\x15\x04\n\x15", r"is a Parquet file.*to_json\('.*rows\.jsonl', orient='records'"),
+        ("rows.json", POINTER.encode(), r"rows\.json is a pointer of Git LFS.*git lfs pull"),
+    ],
+)
+def test_what_a_hub_gives_in_place_of_rows_is_called_by_its_name(name, content, said, root, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(MissingData, match=said):
+        QuestionDataset(tmp_path / name, root)
+
+
+@pytest.mark.parametrize("read", [lambda file: VideoReader(VideoSettings(2, 784, 784)).read(file), read_image])
+def test_media_that_git_left_where_they_were_are_called_so(read, tmp_path):
+    (tmp_path / "pointer").write_text(POINTER)
+    with pytest.raises(CorruptMedia, match="git lfs pull"):
+        read(tmp_path / "pointer")
 
 
 def test_bytes_that_are_no_text_are_an_error(root, tmp_path):
