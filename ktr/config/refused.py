@@ -5,6 +5,7 @@ themselves, and keep checkpoints of their own, which is why much of ``Trainer`` 
 """
 
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any
 
 from ktr.config.even_shares import num_devices
@@ -66,7 +67,17 @@ ALONE = (
     "auto",
     "single_device",
 )  # names of strategies that share nothing; of the others, ReplicatedStrategy and ShardedStrategy do it as they must
-POSITIVE = {"limit_val_batches": "data.validation", "log_every_n_steps": "logger"}  # 0 would leave a run without them
+POSITIVE = {  # 0 would leave a run without them
+    "limit_val_batches": "data.validation", "log_every_n_steps": "logger", "val_check_interval": "validation",
+}  # fmt: skip
+
+# Numbers that leave nothing to do, or that no generator takes: the least and the most of each.
+BOUNDS: Mapping[str, tuple[int, int | None]] = {
+    "seed": (0, 2**32 - 1), "data.seed": (0, None), "data.questions_per_step": (1, None),
+    "data.validation_batch_size": (1, None), "scorer.chunk_size": (1, None), "algorithm.updates_per_rollout": (1, None),
+    "validation.num_items": (1, None), "probe.num_questions": (1, None), "probe.num_completions": (1, None),
+    "probe.num_shuffles": (1, None), "num_questions": (1, None), "num_groups": (1, None),
+}  # fmt: skip
 
 SPREADS = ".ShardedStrategy"  # the strategy whose ranks hold a part of the policy each
 
@@ -95,7 +106,17 @@ INSTEAD = {
 
 
 def check_options(config: Mapping[str, Any]) -> None:
-    """Raise ConfigError where a resolved config has an option that nothing would honour, or lacks what is measured."""
+    """Raise ConfigError where a resolved config has an option that nothing would honour, or lacks what is measured.
+
+    And where a number is out of its ``BOUNDS``, or a folder has no name.
+    """
+    for key, (least, most) in BOUNDS.items():
+        value = reduce(lambda node, part: node.get(part) if isinstance(node, Mapping) else None, key.split("."), config)
+        if isinstance(value, int) and not least <= value <= (value if most is None else most):
+            raise ConfigError(f"{key}={value}: give {least} or more{'' if most is None else f', up to {most}'}")
+    for name, folder in config.get("paths", {}).items():
+        if folder == "":  # what is below it would be below /
+            raise ConfigError(f"paths.{name} is empty: give a folder, or unset KTR_{name.upper()}")
     if isinstance(trainer := config.get("trainer"), Mapping):
         _check_trainer(trainer)
     if isinstance(rollout := config.get("rollout"), Mapping):

@@ -15,7 +15,8 @@ class AdamWCosine:
     """Settings of the optimizer and its schedule.
 
     The rate rises linearly over ``warmup_steps``, then falls along a cosine to ``final_lr_fraction`` of ``lr`` at
-    ``total_steps``. Weight decay is for matrices only: not for norms and biases.
+    ``total_steps``. Weight decay is for matrices only: not for norms and biases. Raises ValueError where a value would
+    turn a step around, or leave nothing of it.
     """
 
     lr: float
@@ -26,6 +27,15 @@ class AdamWCosine:
     final_lr_fraction: float = 0.0
     max_grad_norm: float = 1.0
     _kind: ClassVar[type[AdamW]] = AdamW
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "weight_decay", "warmup_steps", "final_lr_fraction"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)}: give 0 or more")
+        if not self.max_grad_norm > 0:
+            raise ValueError(f"max_grad_norm={self.max_grad_norm}: give more than 0; inf clips nothing")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas={list(self.betas)}: give two numbers, each from 0 to below 1")
 
     def build(self, module: nn.Module) -> tuple[AdamW, LambdaLR]:
         """The optimizer over the trainable parameters, and its schedule."""

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ktr.config.composing import compose
-from ktr.config.refused import INSTEAD, PASSED_ON, TRAINER, check_options
+from ktr.config.refused import BOUNDS, INSTEAD, PASSED_ON, TRAINER, check_options
 from ktr.errors import ConfigError
 
 OTHER: dict[str, list[Any]] = {  # of each key of the table, values that are not kept
@@ -90,7 +90,7 @@ def test_one_device_and_what_the_machine_decides_pass(devices: Any):
     check_trainer(devices=devices)
 
 
-@pytest.mark.parametrize("key", ["limit_val_batches", "log_every_n_steps"])
+@pytest.mark.parametrize("key", ["limit_val_batches", "log_every_n_steps", "val_check_interval"])
 def test_a_run_without_validation_or_rows_is_refused(key: str):
     with pytest.raises(ConfigError, match=f"trainer.{key}=0: .*give 1 at least"):
         check_trainer(**{key: 0})
@@ -146,3 +146,30 @@ def test_a_push_that_spread_weights_cannot_follow_is_refused(rollout: dict[str, 
     with pytest.raises(ConfigError, match=message):
         check_options({"trainer": SPREADS, "rollout": rollout})
     check_options({"trainer": SPREADS, "rollout": {"_target_": COLOCATE, "lora": "merged"}})
+
+
+def nested(key: str, value: Any) -> dict[str, Any]:
+    first, _, rest = key.partition(".")
+    return {first: nested(rest, value) if rest else value}
+
+
+@pytest.mark.parametrize("key", BOUNDS)
+def test_a_number_that_leaves_nothing_to_do_is_refused(key: str):
+    least, most = BOUNDS[key]
+    for value in (least - 1, -7, *([] if most is None else [most + 1])):
+        with pytest.raises(ConfigError, match=rf"{key}={value}: give {least} or more"):
+            check_options(nested(key, value))
+    check_options(nested(key, least))
+
+
+@pytest.mark.parametrize("program", ["train", "evaluate", "attribute", "study"])
+def test_a_seed_that_no_generator_takes_is_refused_by_each_program(program: str):
+    with pytest.raises(ConfigError, match="seed=-1: give 0 or more, up to 4294967295"):
+        compose(program, ["seed=-1"])
+
+
+@pytest.mark.parametrize("name", ["runs", "models", "data", "cache"])
+def test_an_empty_folder_is_refused_for_it_would_be_the_root(name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(f"KTR_{name.upper()}", "")
+    with pytest.raises(ConfigError, match=f"paths.{name} is empty: give a folder, or unset KTR_{name.upper()}"):
+        compose("train")

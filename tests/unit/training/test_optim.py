@@ -3,6 +3,7 @@
 import math
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -100,3 +101,22 @@ def test_a_run_without_a_length_is_refused(make_module):
     trainer = Trainer(accelerator="cpu", max_epochs=-1, max_steps=-1, logger=False, enable_checkpointing=False)
     with pytest.raises(ConfigError, match="a run needs a length"):
         trainer.fit(make_module(), FixedBatches([[]]))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_grad_norm": 0.0},  # every gradient would be zero
+        {"max_grad_norm": -1.0},  # and here of the other sign
+        {"lr": -1.0},
+        {"weight_decay": -0.1},
+        {"final_lr_fraction": -1.0},
+        {"warmup_steps": -1},
+        {"betas": [0.9]},
+        {"betas": [0.9, 1.0]},
+    ],
+)
+def test_what_would_turn_a_step_around_or_leave_nothing_of_it_is_refused(wrong: dict[str, Any]):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))}=.*: give "):
+        AdamWCosine(**{"lr": 1.0, "total_steps": 4} | wrong)
+    AdamWCosine(lr=0.0, total_steps=-1, max_grad_norm=math.inf)
