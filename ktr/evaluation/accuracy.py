@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ktr.analysis.statistics import wilson_interval
+from ktr.errors import MissingData
 from ktr.ranks import gather_over_ranks
 from ktr.rewards.composite import CompositeReward
 from ktr.rollout.engine import SamplingParams
@@ -60,10 +61,12 @@ class AccuracyMeter:
     def summary(self) -> dict[str, Any]:
         """``accuracy`` with its 95 % interval ``low`` and ``high``, ``n``, ``format``, and accuracies by category.
 
-        Over all ranks. Empties the meter.
+        Over all ranks. Empties the meter. Raises MissingData where nothing was answered.
         """
         verdicts, self.verdicts = gather_over_ranks(self.verdicts), []
         self.summed = {verdict.question_id: verdict for verdict in verdicts}
+        if not self.summed:
+            raise MissingData("none of the held-out questions can be asked: skips.jsonl in the run's folder says why")
         return summarize(list(self.summed.values()))
 
 

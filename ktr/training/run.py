@@ -62,7 +62,7 @@ def run_training(config: DictConfig, changed: Mapping[str, tuple[Any, Any]] | No
     check_parts(module.parts(), datamodule.train.questions[0])
     if isinstance(datamodule, QuestionDataModule):
         refuse_absent_media(_views(module), datamodule.train.questions)
-    trainer = build_trainer(config)
+    trainer, probe = build_trainer(config), instantiate(config.probe)  # what it refuses is told before the training
     if benchmarks := benchmark_nodes(config):
         cast(Any, trainer).callbacks.append(_benchmark_validation(config, benchmarks, encoders))
     if trainer.is_global_zero:
@@ -84,13 +84,12 @@ def run_training(config: DictConfig, changed: Mapping[str, tuple[Any, Any]] | No
             after = _validate(trainer, module, datamodule)
             policy.save(run_dir / "policy", merge_adapters=True)
             probed: dict[str, Any] = {}
-            probes = config.get("probe") is not None
-            with gathered(policy) if probes else nullcontext():  # the others give their parts, and leave
+            with gathered(policy) if probe is not None else nullcontext():  # the others give their parts, and leave
                 if not trainer.is_global_zero:
                     return run_dir
-                if probes:
+                if probe is not None:
                     to_file = run_dir / "attribution.jsonl"
-                    probed = instantiate(config.probe)(module, datamodule.val_dataloader(), to_file)
+                    probed = probe(module, datamodule.val_dataloader(), to_file)
 
             summary = {
                 "name": config.name,

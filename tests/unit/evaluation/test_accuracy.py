@@ -2,6 +2,7 @@
 
 import pytest
 
+from ktr.errors import MissingData
 from ktr.evaluation.accuracy import AccuracyMeter, Verdict, summarize
 from ktr.rollout.engine import SamplingParams
 
@@ -26,11 +27,13 @@ def test_a_meter_is_empty_after_its_summary():
     meter = AccuracyMeter(SAMPLING)
     meter.add([Verdict("a", "nth", 1.0, True, 5)])
     meter.summary()
-    assert meter.summary()["n"] == 0
+    assert not meter.verdicts
 
 
 def test_nothing_answered_has_no_accuracy():
     assert summarize([])["accuracy"] is None
+    with pytest.raises(MissingData, match=r"none of the held-out questions can be asked: skips\.jsonl"):
+        AccuracyMeter(SAMPLING).summary()
 
 
 def test_partial_credit_adds_up():

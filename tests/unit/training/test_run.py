@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from hydra.errors import InstantiationException
 from lightning.pytorch import LightningDataModule, Trainer
 
-from ktr.errors import MissingData
-from ktr.evaluation.accuracy import AccuracyMeter
-from ktr.rollout.engine import SamplingParams
+from ktr.config.composing import compose
+from ktr.errors import ConfigError
 from ktr.training import run
 
 
@@ -22,9 +22,14 @@ def test_only_a_run_that_goes_on_takes_the_accuracy_that_an_earlier_one_left(
     assert run._accuracy_at_start(tmp_path, *given, resumed=False) == {"of": "this run"}
 
 
-def test_held_out_questions_of_which_none_can_be_read_end_the_run_in_a_sentence(make_module):
-    module = make_module()
-    module.meters = {"greedy": AccuracyMeter(SamplingParams(1, 4, temperature=0.0))}
-    module.validation_step([], 0)
-    with pytest.raises(MissingData, match=r"data\.validation: none of its questions can be read; skips\.jsonl"):
-        module.on_validation_epoch_end()
+def refusing_probe() -> None:
+    raise ConfigError("no such probe")
+
+
+def test_a_probe_that_is_refused_is_told_before_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(run, "_validate", lambda *_: pytest.fail("the training has begun"))
+    few = ["data.validation.num_questions=1", "data.train.num_questions=1", "data.questions_per_step=1"]
+    config = compose("train", [*few, f"paths.cache={tmp_path}", f"paths.runs={tmp_path}"])
+    config.probe = {"_target_": f"{__name__}.{refusing_probe.__name__}"}
+    with pytest.raises(InstantiationException, match="no such probe"):
+        run.run_training(config)
