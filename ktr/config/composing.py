@@ -64,7 +64,8 @@ def compose(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
 def benchmark_nodes(job: DictConfig, at: str = "validation.benchmarks") -> dict[str, DictConfig]:
     """The nodes of the benchmarks of ``at`` by name.
 
-    Raises ConfigError where there is no such benchmark or option, and MissingData where its files are not there.
+    Raises ConfigError where there is no such benchmark or option, or one is named twice, and MissingData where its
+    files are not there.
     """
     folders = [f"paths.{key}={quoted(str(value))}" for key, value in job.paths.items() if key in ("data", "cache")]
     nodes = {}
@@ -72,6 +73,11 @@ def benchmark_nodes(job: DictConfig, at: str = "validation.benchmarks") -> dict[
         options: dict[str, Any] = {"name": entry} if isinstance(entry, str) else dict(entry)
         if not isinstance(name := options.pop("name", None), str):
             raise ConfigError(f"{at}={entry}: an entry is a benchmark's name, or {{name: …, keys}}")
+        if name in nodes:
+            raise ConfigError(
+                f"{at}: {name} is named twice, and results are told by name; give the second a file of its own, "
+                "benchmark/<name>.yaml in a folder of --config-dir"
+            )
         texts = {key: quoted(value) if isinstance(value, str) else value for key, value in options.items()}
         given = [f"benchmark.{key}={value}" for key, value in texts.items()]
         config = compose("dry_run", [f"benchmark={name}", *folders, *given])

@@ -51,15 +51,18 @@ class BenchmarkValidation(Callback):
             mine = items[trainer.global_rank :: trainer.world_size]
             lines = gather_over_ranks(self._lines(name, benchmark, mine, answerer))
             summary = summarize([scored_of(line) for line in lines], benchmark.metric)
-            if summary["accuracy"] is None:
+            if summary["accuracy"] is None and summary.get("mra") is None:
                 raise MissingData(
-                    f"validation.benchmarks: none of {len(lines)} items of {name} has an accuracy, for their media "
-                    "cannot be read or numbers are their answers: mend the media, raise validation.num_items, or leave "
-                    "it out"
+                    f"validation.benchmarks: none of {len(lines)} items of {name} can be asked: mend their media, "
+                    "raise validation.num_items, or leave it out"
                 )
             bounds = {"low": summary["accuracy_low"], "high": summary["accuracy_high"]}
-            self.summary[name] = {key: summary[key] for key in ("accuracy", "n", "left_out")} | bounds
-            pl_module.log(f"benchmark/{name}/accuracy", summary.get("accuracy_of_all", summary["accuracy"]))
+            kept = ("accuracy", "mra", "n", "left_out")
+            self.summary[name] = {key: summary[key] for key in kept if key in summary} | bounds
+            figures = {"accuracy": summary.get("accuracy_of_all", summary["accuracy"]), "mra": summary.get("mra")}
+            for figure, value in figures.items():
+                if value is not None:  # of numbers alone there is no accuracy
+                    pl_module.log(f"benchmark/{name}/{figure}", value)
 
     def _lines(self, name: str, benchmark: Benchmark, items: Sequence[Item], answerer: PolicyAnswers) -> list[Line]:
         finder = MediaFinder(str(Path(benchmark.media_root).expanduser()))

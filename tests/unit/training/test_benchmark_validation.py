@@ -1,7 +1,6 @@
 """A small part of a benchmark, always the same, is asked at each validation."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -13,7 +12,7 @@ from ktr.config.composing import benchmark_nodes, compose
 from ktr.data.prompts import PromptTemplate
 from ktr.data.video import VideoReader, VideoSettings
 from ktr.errors import ConfigError, MissingData
-from ktr.evaluation.rules.asked import Asked
+from ktr.evaluation.benchmarks.own import OwnBenchmark
 from ktr.policy.encoder_pool import EncoderPool
 from ktr.policy.qwen2_5_vl.inputs import PromptEncoder
 from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
@@ -38,35 +37,53 @@ def test_the_part_is_the_same_each_time_and_of_a_longer_one_the_start(benchmark:
     assert len(fixed_part(benchmark, 99)) == 12 and [item.id for item in some] != ["0", "1", "2", "3"]
 
 
-def test_each_validation_logs_the_accuracy_of_the_same_items(
-    benchmark: ShapesBenchmark, policy: QwenVLPolicy, policy_folder: Path
-):
+@pytest.fixture
+def encoders(policy_folder: Path) -> EncoderPool:
     reader = VideoReader(VideoSettings(num_frames=16, max_pixels=3136, min_pixels=3136))
-    encoder = PromptEncoder(policy_folder, PromptTemplate("", {}), reader, max_prompt_tokens=960)
-    callback = BenchmarkValidation({"shapes": benchmark}, 5, EncoderPool(encoder), max_tokens=6, seed=0)
-    logged: list[tuple[str, float]] = []
+    return EncoderPool(PromptEncoder(policy_folder, PromptTemplate("", {}), reader, max_prompt_tokens=960))
+
+
+def logging_to(logged: list[tuple[str, float]], policy: QwenVLPolicy) -> Mock:
     module = Mock(spec=LightningModule, policy=policy, engine=TransformersEngine(policy))
     module.log.side_effect = lambda name, value: logged.append((name, value))
+    return module
+
+
+def test_each_validation_logs_the_accuracy_of_the_same_items(
+    benchmark: ShapesBenchmark, policy: QwenVLPolicy, encoders: EncoderPool
+):
+    callback = BenchmarkValidation({"shapes": benchmark}, 5, encoders, max_tokens=6, seed=0)
+    logged: list[tuple[str, float]] = []
+    module = logging_to(logged, policy)
     for _ in range(2):
         callback.on_validation_epoch_end(Mock(spec=Trainer, global_rank=0, world_size=1), module)
     assert logged[0] == logged[1] and logged[0][0] == "benchmark/shapes/accuracy"
     assert callback.summary["shapes"]["n"] == 5 and callback.summary["shapes"]["low"] <= logged[0][1]
 
 
-@pytest.mark.parametrize("fault", ["numbers", "media"])
-def test_items_of_which_none_has_an_accuracy_end_the_run_in_a_sentence(
-    fault: str, benchmark: ShapesBenchmark, policy: QwenVLPolicy, policy_folder: Path
+def test_items_of_which_none_can_be_asked_end_the_run_in_a_sentence(
+    benchmark: ShapesBenchmark, policy: QwenVLPolicy, policy_folder: Path
 ):
     reader = VideoReader(VideoSettings(num_frames=4, max_pixels=3136, min_pixels=3136))
-    longest = 960 if fault == "numbers" else 1  # of a prompt
-    encoder = PromptEncoder(policy_folder, PromptTemplate("", {}), reader, longest)
+    encoder = PromptEncoder(policy_folder, PromptTemplate("", {}), reader, 1)  # no prompt is as short
     callback = BenchmarkValidation({"shapes": benchmark}, 2, EncoderPool(encoder), max_tokens=2, seed=0)
-    if fault == "numbers":
-        chosen, items = callback.benchmarks["shapes"]
-        callback.benchmarks["shapes"] = chosen, [replace(item, asked=Asked("3", "regression")) for item in items]
     module = Mock(spec=LightningModule, policy=policy, engine=TransformersEngine(policy))
-    with pytest.raises(MissingData, match=r"none of 2 items of shapes has an accuracy.*num_items"):
+    with pytest.raises(MissingData, match=r"none of 2 items of shapes can be asked.*num_items"):
         callback.on_validation_epoch_end(Mock(spec=Trainer, global_rank=0, world_size=1), module)
+
+
+def test_of_numbers_alone_their_mean_relative_accuracy_is_logged(
+    benchmark: ShapesBenchmark, policy: QwenVLPolicy, encoders: EncoderPool, tmp_path: Path
+):
+    rows = json.loads(Path(benchmark.annotations).read_text())[:2]
+    for row in rows:
+        row |= {"problem_type": "regression", "options": [], "solution": "<answer>3</answer>"}
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    numbers = OwnBenchmark(str(tmp_path / "rows.json"), benchmark.media_root)
+    callback = BenchmarkValidation({"own": numbers}, 2, encoders, max_tokens=6, seed=0)
+    logged: list[tuple[str, float]] = []
+    callback.on_validation_epoch_end(Mock(spec=Trainer, global_rank=0, world_size=1), logging_to(logged, policy))
+    assert [name for name, _ in logged] == ["benchmark/own/mra"] and callback.summary["own"]["mra"] == logged[0][1]
 
 
 def test_benchmarks_of_a_training_are_looked_for_before_it_starts(tmp_path: Path):
@@ -80,3 +97,9 @@ def test_benchmarks_of_a_training_are_looked_for_before_it_starts(tmp_path: Path
     config = compose("train", [f"validation.benchmarks=[{own},shapes]"])
     nodes = benchmark_nodes(config)
     assert nodes["own"].annotations == str(rows) and nodes["shapes"].limit is None
+
+
+def test_a_benchmark_that_is_named_twice_is_refused_for_one_would_be_lost():
+    for entries in ("[shapes,shapes]", "[{name: shapes, limit: 3},{name: shapes, limit: 4}]"):
+        with pytest.raises(ConfigError, match=r"validation\.benchmarks: shapes is named twice"):
+            check_command_line("train", [f"validation.benchmarks={entries}"])
