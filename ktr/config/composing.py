@@ -122,7 +122,11 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
-        raise ConfigError(f"{' '.join(overrides)}: {_first_line(error)}") from error
+        wrong = getattr(error, "override", None) or " ".join(overrides)
+        raise ConfigError(
+            f"{wrong}: {_first_line(error)}; a text with other signs than letters, digits and -_./ goes in quotes of "
+            "its own, 'key=\"text\"'"
+        ) from error
     for override in parsed:
         if override.value_type in (ValueType.INTERVAL_SWEEP, ValueType.GLOB_CHOICE_SWEEP):
             raise ConfigError(f"{override.input_line}: a sweep names its values, as a,b,c or range(0,3)")
@@ -191,7 +195,7 @@ def _check_signals(config: Mapping[str, Any], choices: Mapping[str, str]) -> Non
 @cache
 def _composed_of(config_name: str, chosen: tuple[str, ...]) -> Mapping[str, Any]:
     """What the files chosen give, before any value of the command line: its keys are those that there are."""
-    return _plain(_compose(config_name, chosen))
+    return {key: value for key, value in _plain(_compose(config_name, chosen)).items() if key != "hydra"}
 
 
 @contextmanager

@@ -35,7 +35,11 @@ def row_overrides(rows: Mapping[str, Sequence[str]], overrides: Sequence[str]) -
 
 
 def check_rows(table: DictConfig) -> None:
-    """Raise ConfigError where a table has no such baseline, or a row that the command line would read as another."""
+    """Raise ConfigError where a table has no such baseline, a name that is no folder's, or a row that the command line
+    would read as another."""
+    name = table.get("name")  # one that has no value is told of with the whole config
+    if name is not None and (name in ("", ".", "..") or set(name) & set("/\\")):
+        raise ConfigError(f"table.name={name}: it is that of the table's folder; give one word, without /")
     if table.baseline not in table.rows:
         raise ConfigError(f"table.baseline={table.baseline}: no such row; choose from {', '.join(table.rows)}")
     for row in table.rows:

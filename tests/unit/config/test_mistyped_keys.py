@@ -110,3 +110,15 @@ def test_a_whole_target_may_join_a_mapping():
 def test_unquoted_text_that_is_no_override_is_named():
     with pytest.raises(ConfigError, match=r"trainer\.max_steps"):
         check_command_line("train", ["trainer.max_steps"])
+
+
+def test_a_text_that_needs_quotes_is_named_alone_with_the_remedy():
+    for text in ("~/models/mine", "clips/été"):
+        with pytest.raises(ConfigError, match=rf"^model\.path={text}: .* goes in quotes of its own, 'key=\"text\"'$"):
+            check_command_line("train", ["--cfg", "job", "seed=1", f"model.path={text}"])
+        check_command_line("train", ["--cfg", "job", "seed=1", f'model.path="{text}"'])
+
+
+def test_no_key_of_hydra_is_suggested():
+    with pytest.raises(ConfigError, match="unknown key foo: the config has advantage"):
+        check_command_line("train", ["foo=1"])

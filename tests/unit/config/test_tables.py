@@ -142,6 +142,12 @@ def test_a_baseline_that_is_no_row_is_named_before_any_run():
         jobs("table/signals", "table.baseline=gpro")
 
 
+@pytest.mark.parametrize("name", ["a/b", "..", "''"])
+def test_a_table_is_called_what_a_folder_below_the_runs_can_be(name: str):
+    with pytest.raises(ConfigError, match=r"table\.name=.*: it is that of the table's folder; give one word"):
+        jobs("table/signals", f"table.name={name}")
+
+
 @pytest.mark.parametrize("row", ["1e-4", "1.50", "a, b", "[a]", "null"])
 def test_a_row_is_called_what_a_command_line_reads(row: str):
     check_rows(OmegaConf.create({"baseline": "grpo", "rows": {"grpo": [], "0.1": [], "lr_1e-4": [], "vet-2": []}}))
