@@ -26,11 +26,19 @@ KIND_SHARES: dict[str, float] = {
 
 @dataclass(frozen=True)
 class Mixture:
-    """Which questions are asked, and who writes their reasoning."""
+    """Which questions are asked, and who writes their reasoning. Raises ValueError where no question could be drawn."""
 
     kind_shares: Mapping[str, float] = field(default_factory=lambda: dict(KIND_SHARES))
     multiple_choice: float = 0.1
     observer: Observer = PERFECT
+
+    def __post_init__(self) -> None:
+        if unknown := [kind for kind in self.kind_shares if kind not in KIND_SHARES]:
+            raise ValueError(f"kind_shares: there is no kind {unknown[0]}; choose from {', '.join(KIND_SHARES)}")
+        if min(self.kind_shares.values(), default=0) < 0 or not sum(self.kind_shares.values()) > 0:
+            raise ValueError(f"kind_shares={dict(self.kind_shares)}: give shares of 0 or more, and one above 0")
+        if not 0 <= self.multiple_choice <= 1:
+            raise ValueError(f"multiple_choice={self.multiple_choice}: it is a share, from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -79,8 +87,9 @@ class Example:
 def draw_example(seed: tuple[int, ...], settings: WorldSettings, mixture: Mixture) -> Example:
     """The example that a seed stands for, so that any row can be made alone and in any order."""
     rng = np.random.default_rng((*seed, 0))
-    shares = np.array(list(mixture.kind_shares.values()))
-    kind = str(rng.choice(list(mixture.kind_shares), p=shares / shares.sum()))
+    kinds = [kind for kind in KIND_SHARES if kind in mixture.kind_shares]  # whatever order they are given in
+    shares = np.array([mixture.kind_shares[kind] for kind in kinds])
+    kind = str(rng.choice(kinds, p=shares / shares.sum()))
     scene, question = ask(kind, settings, bool(rng.random() < mixture.multiple_choice), rng)
     trace, answer = reason(question, scene, mixture.observer, rng)
     return Example(scene, question, tuple(trace), answer, seed)

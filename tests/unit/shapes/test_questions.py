@@ -125,6 +125,19 @@ def test_every_kind_and_problem_type_is_drawn_at_its_share():
     assert {question.problem_type for question in drawn} == {"free-form", "numerical", "multiple choice"}
 
 
+def test_shares_of_kinds_mean_the_same_in_any_order():
+    backwards = Mixture(kind_shares=dict(reversed(KIND_SHARES.items())))
+    assert all(draw_example((7, i), WORLD, backwards) == draw_example((7, i), WORLD, Mixture()) for i in range(20))
+
+
+def test_shares_from_which_no_question_can_be_drawn_are_refused():
+    for shares in ({"nth": 1.0, "befor": 0.5}, {"nth": -1.0, "after": 2.0}, {"nth": 0.0}, {}):
+        with pytest.raises(ValueError, match="kind_shares"):
+            Mixture(kind_shares=shares)
+    with pytest.raises(ValueError, match="multiple_choice=3: it is a share"):
+        Mixture(multiple_choice=3)
+
+
 def test_settings_that_cannot_hold_their_events_are_refused():
     with pytest.raises(ValueError, match="raise num_frames to 16"):
         WorldSettings(num_frames=14)
