@@ -118,7 +118,7 @@ def _checked(config_name: str, options: Namespace) -> tuple[list[DictConfig], bo
         check_row(job)
         if "trainer" in job:
             check_resumption(job)
-            benchmark_nodes(job)
+            benchmark_nodes(job, overrides=options.overrides)
         check_own_input(job)
         require_paths(job)
         require_extras(job)

@@ -8,6 +8,7 @@ from typing import Any, cast
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, ValueType
 from hydra.errors import HydraException
@@ -21,7 +22,7 @@ from ktr.config.fast_composition import compose_faster
 from ktr.config.free_text import quoted
 from ktr.config.keys import check_nodes, check_override, nearest, target_signature
 from ktr.config.refused import check_options
-from ktr.config.run_names import register_resolvers
+from ktr.config.run_names import override_key, register_resolvers
 from ktr.config.schemas import register_schemas
 from ktr.config.search_path import CONF, SEARCH_PATH, ConfigFiles, config_files, search_folders
 from ktr.errors import ConfigError
@@ -61,13 +62,19 @@ def compose(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
     return config
 
 
-def benchmark_nodes(job: DictConfig, at: str = "validation.benchmarks") -> dict[str, DictConfig]:
-    """The nodes of the benchmarks of ``at`` by name.
+def benchmark_nodes(
+    job: DictConfig, at: str = "validation.benchmarks", overrides: Sequence[str] | None = None
+) -> dict[str, DictConfig]:
+    """The nodes of the benchmarks of ``at`` by name, also of folders beside conf/ that the ``overrides`` name.
 
+    Without any, they are those of the job that runs.
     Raises ConfigError where there is no such benchmark or option, or one is named twice, and MissingData where its
     files are not there.
     """
     folders = [f"paths.{key}={quoted(str(value))}" for key, value in job.paths.items() if key in ("data", "cache")]
+    if overrides is None:
+        overrides = HydraConfig.get().overrides.hydra if HydraConfig.initialized() else []
+    folders += [override for override in overrides if override_key(override) == SEARCH_PATH]
     nodes = {}
     for entry in cast(list[Any], OmegaConf.to_container(OmegaConf.select(job, at), resolve=True)):
         options: dict[str, Any] = {"name": entry} if isinstance(entry, str) else dict(entry)

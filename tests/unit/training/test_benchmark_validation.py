@@ -5,10 +5,12 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.singleton import Singleton
 from lightning.pytorch import LightningModule, Trainer
 
-from ktr.config.command_line import check_command_line
-from ktr.config.composing import benchmark_nodes, compose
+from ktr.config.command_line import check_command_line, given
+from ktr.config.composing import benchmark_nodes, compose, compose_unchecked, parse
 from ktr.data.prompts import PromptTemplate
 from ktr.data.video import VideoReader, VideoSettings
 from ktr.errors import ConfigError, MissingData
@@ -97,6 +99,22 @@ def test_benchmarks_of_a_training_are_looked_for_before_it_starts(tmp_path: Path
     config = compose("train", [f"validation.benchmarks=[{own},shapes]"])
     nodes = benchmark_nodes(config)
     assert nodes["own"].annotations == str(rows) and nodes["shapes"].limit is None
+
+
+def test_a_benchmark_of_a_folder_beside_conf_is_measured_too(tmp_path: Path):
+    (tmp_path / "benchmark").mkdir()
+    (tmp_path / "benchmark" / "mine.yaml").write_text("defaults:\n  - shapes\n  - _self_\nlimit: 3\n")
+    arguments = ["--config-dir", str(tmp_path), "validation.benchmarks=[mine]"]
+    (job,) = check_command_line("train", arguments)
+    overrides = given("train", arguments)[1].overrides
+    assert benchmark_nodes(job, overrides=overrides)["mine"].limit == 3
+    with pytest.raises(ConfigError, match="benchmark=mine: conf/benchmark has no such file"):
+        benchmark_nodes(job)
+    HydraConfig.instance().set_config(compose_unchecked("train", parse(overrides)))  # as in the job that runs
+    try:
+        assert benchmark_nodes(job)["mine"].limit == 3
+    finally:
+        Singleton._instances.pop(HydraConfig)
 
 
 def test_a_benchmark_that_is_named_twice_is_refused_for_one_would_be_lost():
