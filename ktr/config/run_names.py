@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from platformdirs import user_cache_path
 
 from ktr.config.launched import starts_apart_from_others
+from ktr.config.settings import override_without_secrets
 from ktr.errors import ConfigError
 
 IN_THE_NAME = {"algorithm", "attribution", "seed", "video.num_frames", "experiment"}
@@ -147,7 +148,7 @@ def _described(override: str, choices: DictConfig, keys: Sequence[str]) -> str:
 
     ``probe=none`` → no_probe, since a bare ``none`` is that of the signals.
     """
-    key, value = override_key(override), override.partition("=")[2]
+    key, value = override_key(override), override_without_secrets(override).partition("=")[2]
     if key.split(".")[0] in NOT_PART_OF_IT or key in IN_THE_NAME | WHERE_FILES_ARE | HOW_IT_IS_ASKED:
         return ""
     leaf = _leaf(key)

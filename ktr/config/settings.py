@@ -51,6 +51,12 @@ def without_secrets(node: Any) -> Any:
     return _SECRET_OF_A_URL.sub("<secret>", node) if isinstance(node, str) else node
 
 
+def override_without_secrets(override: str) -> str:
+    """``reward.rewards.mine.api_key=hush`` likewise, as a command line has it."""
+    key, found, value = override.partition("=")
+    return f"{key}{found}{without_secrets({key.rpartition('.')[2]: value}).popitem()[1]}"
+
+
 def _leaves(node: Any, at: str, places: Mapping[str, str]) -> list[tuple[str, Any]]:
     if isinstance(node, Mapping):
         return [

@@ -7,6 +7,7 @@ import pytest
 from ktr.config.command_line import check_command_line
 from ktr.config.composing import compose
 from ktr.config.search_path import CONF
+from ktr.config.settings import override_without_secrets
 from ktr.errors import ConfigError
 
 GROUPS_WITH_NONE = sorted(file.parent.relative_to(CONF).as_posix() for file in CONF.rglob("none.yaml"))
@@ -104,3 +105,11 @@ def test_a_finished_folder_is_taken_and_an_unfinished_one_goes_on(
 def test_a_name_that_is_no_folder_below_the_runs_is_refused(given: str):
     with pytest.raises(ConfigError, match="a run's name is that of its folder"):
         compose("train", [given.strip("'")])
+
+
+def test_a_secret_is_no_part_of_a_name_and_so_of_a_folder():
+    address = 'rollout.addresses=["http://me:hush@host:8000"]'
+    assert name("rollout=vllm_server", address).endswith("s0-addresses_secret_host_8000-vllm_server")
+    own = "+attribution.signals.mine={_target_: ktr.attribution.signals.RandomSignal}"
+    assert override_without_secrets("++reward.rewards.mine.api_key=hush") == "++reward.rewards.mine.api_key=<secret>"
+    assert override_without_secrets(own) == own and override_without_secrets("seed=1") == "seed=1"
