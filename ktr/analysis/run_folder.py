@@ -21,16 +21,12 @@ Columns = dict[str, tuple[list[int], list[float]]]
 class RunFolder:
     """What a run left behind. Parts that it didn't write are empty.
 
-    ``metrics`` and ``timings`` map a name to (steps, values). ``rollouts`` are training completions, ``attribution``
-    held-out ones, with the role of each token where the ground truth is known. Without a ``title`` a run is called as
-    its folder is.
+    ``metrics`` and ``timings`` map a name to (steps, values). Without a ``title`` a run is called as its folder is.
     """
 
     path: Path
     metrics: Columns
     timings: Columns
-    rollouts: list[Record]
-    attribution: list[Record]
     summary: dict[str, Any]
     record: dict[str, Any]
     config: str
@@ -47,8 +43,6 @@ class RunFolder:
             path=path,
             metrics=read_columns(path / "metrics.csv"),
             timings=read_columns(path / "timings.csv"),
-            rollouts=list(read_records(path / "rollouts.jsonl")),
-            attribution=list(read_records(path / "attribution.jsonl")),
             summary=read_object(path / "summary.json") or {},
             record=read_object(path / "record.json") or {},
             config=config.read_text(encoding="utf-8") if config.exists() else "",
@@ -57,6 +51,17 @@ class RunFolder:
     @property
     def name(self) -> str:
         return self.title or self.path.resolve().name
+
+    # Read when asked for: of a long run they take gigabytes, and curves do without them.
+    @cached_property
+    def rollouts(self) -> list[Record]:
+        """Training completions."""
+        return list(read_records(self.path / "rollouts.jsonl"))
+
+    @cached_property
+    def attribution(self) -> list[Record]:
+        """Held-out completions, with the role of each token where the ground truth is known."""
+        return list(read_records(self.path / "attribution.jsonl"))
 
     @property
     def last_start(self) -> dict[str, Any]:

@@ -38,6 +38,15 @@ def test_several_runs_are_one_page_of_their_own(make_run: Any, tmp_path: Path):
     assert "http" not in page and "<b>bold" not in page and page.count("data:image/png") == page.count("<img")
 
 
+def test_completions_are_not_read_where_none_is_shown(make_run: Any, tmp_path: Path):
+    run_dir = with_gradients(make_run(SIGNALS), "measured")
+    (run_dir / "rollouts.jsonl").write_text("of a long run these are gigabytes\n")
+    write_comparison([run_dir, run_dir], tmp_path / "compare.html")
+    write_gradient_table(run_dir.parent)
+    with pytest.raises(MissingData, match=r"rollouts\.jsonl, line 1"):
+        _ = RunFolder.read(run_dir).rollouts
+
+
 def test_runs_of_one_name_are_called_by_their_paths(make_run: Any, tmp_path: Path):
     first, second = (tmp_path / table / "vet-s0" for table in "ab")
     shutil.copytree(run_dir := make_run(()), first)
