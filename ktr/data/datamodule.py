@@ -34,7 +34,8 @@ class QuestionDataModule(LightningDataModule):
         admit: looks at what was made of each training question; its ``RowError`` is a skip.
 
     The order depends on (seed, epoch) only; its position is saved with every checkpoint and belongs to the last batch
-    handed out, so that a resumed run goes on exactly, also with another number of ranks.
+    handed out, so that a resumed run goes on exactly, also with another number of ranks. Raises ConfigError on a batch
+    of none.
     """
 
     def __init__(
@@ -52,6 +53,13 @@ class QuestionDataModule(LightningDataModule):
         admit: Callable[[PromptInputs], None] | None = None,
     ) -> None:
         super().__init__()
+        for name, count, least in (
+            ("questions_per_step", questions_per_step, 1),
+            ("validation_batch_size", validation_batch_size, 1),
+            ("num_decoders", num_decoders, 0),
+        ):
+            if count < least:
+                raise ConfigError(f"data.{name}={count}: give {least} or more")
         self.train, self.validation, self.encode = train, validation, encode
         self.questions_per_step, self.seed, self.validation_batch_size = questions_per_step, seed, validation_batch_size
         self.skips = skips or SkipLog()

@@ -131,6 +131,17 @@ def test_a_batch_that_the_ranks_cannot_share_is_refused(make_data, monkeypatch):
         data.setup("validate")
 
 
+@pytest.mark.parametrize(
+    ("key", "few"), [("questions_per_step", 0), ("validation_batch_size", 0), ("num_decoders", -1)]
+)
+def test_a_batch_of_none_is_refused_by_its_key(key: str, few: int, make_data):
+    parts = {name: getattr(make_data(), name) for name in ("train", "validation", "encode", "seed")}
+    counts = {"questions_per_step": 1, "validation_batch_size": 1, "num_decoders": 0}
+    with pytest.raises(ConfigError, match=f"data.{key}={few}: give {few + 1} or more"):
+        QuestionDataModule(**parts, **counts | {key: few})
+    QuestionDataModule(**parts, **counts)
+
+
 def test_the_state_of_the_data_module_alone_is_enough_to_go_on(make_data):
     stopped, resumed = make_data(num_decoders=0), make_data(num_decoders=0)
     batches = iter(stopped.train_dataloader())
