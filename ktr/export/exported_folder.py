@@ -83,7 +83,8 @@ def _whole_or_not_at_all(output: Path) -> Iterator[Path]:
     """A folder beside ``output`` that takes its place at the end, or is gone where that is not reached."""
     place = output.resolve()
     partial, earlier = (place.with_name(f".{place.name}.{word}") for word in ("partial", "earlier"))
-    for left in (partial, earlier):  # of an export that was killed
+    _put_back(earlier, place)  # by an export that was killed
+    for left in (partial, earlier):
         shutil.rmtree(left, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
@@ -92,8 +93,15 @@ def _whole_or_not_at_all(output: Path) -> Iterator[Path]:
             place.rename(earlier)
         partial.rename(place)
     finally:
+        _put_back(earlier, place)
         for left in (partial, earlier):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _put_back(earlier: Path, place: Path) -> None:
+    """Where an export ended between the two names, the earlier one has its place again."""
+    if earlier.exists() and not place.exists():
+        earlier.rename(place)
 
 
 def _load(weights: Weights, config: Mapping[str, Any], dtype: str) -> tuple[Policy, str]:

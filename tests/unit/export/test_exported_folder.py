@@ -165,6 +165,23 @@ def test_a_kill_leaves_no_half_folder_and_the_next_export_clears_what_it_left(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_an_earlier_export_has_its_place_again_where_one_ends_between_both_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out, rename = tmp_path / "out", Path.rename
+    out.mkdir()
+    (out / "README.md").write_text("earlier")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", lambda path, to: 1 / 0 if path.suffix == ".partial" else rename(path, to))
+        with pytest.raises(ZeroDivisionError), exported_folder._whole_or_not_at_all(out):
+            pass
+    assert (out / "README.md").read_text() == "earlier" and [path.name for path in tmp_path.iterdir()] == ["out"]
+    out.rename(tmp_path / ".out.earlier")  # as a kill leaves it there
+    with pytest.raises(ZeroDivisionError), exported_folder._whole_or_not_at_all(out):
+        raise ZeroDivisionError
+    assert (out / "README.md").read_text() == "earlier" and [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_a_signal_ends_it_and_leaves_nothing(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
