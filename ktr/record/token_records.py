@@ -139,7 +139,7 @@ def drop_records_after(path: Path, step: int) -> None:
     end = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            if not line.endswith(b"\n") or _record(path, number, line)["step"] > step:
+            if not line.endswith(b"\n") or _record(path, number, line).get("step", 0) > step:
                 break
             end += len(line)
     with path.open("r+b") as file:
@@ -151,7 +151,7 @@ def _record(path: Path, number: int, line: bytes) -> Record:
         record = json.loads(line)
     except ValueError as error:
         raise MissingData(f"{path}, line {number}: cannot be read ({error}); remove that line") from error
-    if not isinstance(record, dict) or "step" not in record:
+    if not isinstance(record, dict):
         raise MissingData(f"{path}, line {number}: is no record of a completion; remove that line")
     return record
 
