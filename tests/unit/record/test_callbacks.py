@@ -1,5 +1,6 @@
 """Callbacks observe: they write what a step gave them and move nothing."""
 
+from itertools import count
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
@@ -170,7 +171,9 @@ def test_questions_are_those_that_were_answered_and_not_the_first_batch_of_a_fil
     assert throughput.num_questions == 3 and throughput.num_tokens == 3 * sum(LENGTHS)
 
 
-def test_off_a_terminal_progress_is_plain_lines_of_at_most_100_columns(tmp_path):
+def test_off_a_terminal_progress_is_plain_lines_of_at_most_100_columns(tmp_path, monkeypatch):
+    clock = count()
+    monkeypatch.setattr("ktr.console.progress_line.perf_counter", lambda: 0.001 * next(clock))
     with (tmp_path / "log").open("w") as file:
         console = Console(file=file, width=100)
         with ProgressLine("train", 110, console=console, seconds_between_lines=0.0) as line:
