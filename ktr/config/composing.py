@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
+from pathlib import Path
 from typing import Any, cast
 
 from hydra import compose as hydra_compose
@@ -27,6 +28,8 @@ from ktr.config.schemas import register_schemas
 from ktr.config.search_path import CONF, SEARCH_PATH, ConfigFiles, config_files, search_folders
 from ktr.errors import ConfigError
 
+FOLDERS_OF_POLICIES = ("model.path", "model.adapter", "compare")  # a "~" at their start is the user's own folder
+
 register_schemas()
 register_resolvers()
 compose_faster()
@@ -44,6 +47,9 @@ def compose(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
             if "paths" in config:
                 config.name = _folder_name(config.name)
                 config.paths.folder = config.paths.folder
+            for key in FOLDERS_OF_POLICIES:
+                if str(folder := OmegaConf.select(config, key)).startswith("~"):
+                    OmegaConf.update(config, key, str(Path(folder).expanduser()))
             if "labels" in config:
                 config.labels = OmegaConf.to_container(config.labels, resolve=True)
             del config["hydra"]

@@ -103,6 +103,8 @@ class VLLMServerEngine:
         # A server that was placed is known to nobody else: it can do with a key that is drawn for it.
         if isinstance(addresses, str):
             raise ConfigError(f"rollout.addresses={addresses}: give a list, as in [{addresses}]")
+        if twice := [address for address in addresses if list(addresses).count(address) > 1]:
+            raise ConfigError(f"rollout.addresses: {twice[0]} stands there twice, and it is one server")
         hosts = [] if placement is not None else [host]
         self._key = _key(api_key_env, [*hosts, *(_hostname(address) for address in addresses)])
         self._limits, self._max_restarts, self._log_dir = (start_limit_s, time_limit_s), max_restarts, Path(log_dir)

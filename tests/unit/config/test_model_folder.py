@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ktr.config.command_line import check_command_line
+from ktr.config.composing import compose
 from ktr.config.model_folder import families, family_of, require_adapter, require_model
 from ktr.errors import ConfigError, MissingModel
 
@@ -20,6 +21,12 @@ def folder(tiny_model: Path, tmp_path: Path) -> Path:
 
 def write_config(folder: Path, content: str) -> None:
     (folder / "config.json").write_text(content)
+
+
+def test_a_folder_below_the_users_own_is_found(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = compose("attribute", ["model.path='~/model'", "compare='~/other'"])
+    assert (config.model.path, config.compare) == (str(folder), str(tmp_path / "other"))
 
 
 def test_a_family_is_a_folder_of_policies_named_as_transformers_names_it():

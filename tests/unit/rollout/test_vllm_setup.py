@@ -70,10 +70,8 @@ def test_what_a_config_passes_on_arrives_in_vllms_own_form(
     ("addresses", "said"),
     [
         ("http://127.0.0.1:8000", r"give a list, as in \[http://127\.0\.0\.1:8000\]"),
-        (
-            ["http://127.0.0.1:8000/v1"],
-            "is not of the form http://host:port",
-        ),  # as clients of OpenAI's API are given it
+        (["http://127.0.0.1:8000/v1"], "is not of the form http://host:port"),  # as OpenAI's clients are given it
+        (["http://127.0.0.1:8000", "http://127.0.0.1:8000"], "stands there twice"),
     ],
 )
 def test_an_address_at_which_no_server_would_answer_is_refused(
