@@ -49,6 +49,7 @@ val/*/accuracy                  | share    | held-out questions answered right, 
 val/*/format                    | share    | held-out answers in the asked-for form
 val/*/completion_length         | tokens   | mean length of a held-out answer
 benchmark/*/accuracy            | share    | the same items of a benchmark answered right, at each validation
+benchmark/*/mra                 | share    | mean relative accuracy of items whose answer is a number of any size (MRA)
 time/data_seconds               | s        | waiting for the next batch's videos, before a step or in it
 time/gradients_seconds          | s        | measuring the parts of the gradient, at the steps that do
 time/*_seconds                  | s        | this part of a step

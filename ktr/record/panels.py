@@ -11,6 +11,7 @@ TABLE = """\
 Rewards     | Reward                                          | reward/total reward/std
 Rewards     | Parts of the reward                             | reward/*
 Rewards     | Held-out accuracy                               | val/*/accuracy
+Rewards     | Accuracy on benchmarks                          | benchmark/*/accuracy benchmark/*/mra
 Rewards     | Completion length                               | rollout/completion_length val/*/completion_length
 Rewards     | Questions that teach nothing, cut completions   | rollout/zero_advantage_fraction rollout/truncated_fraction
 Gradients   | Norm (published: selected 4.5, rest 1.505)      | grad/norm/selected grad/norm/rest grad/norm/all
@@ -25,6 +26,7 @@ Gradients   | How exact the parts are                         | grad/parts_error
 Attribution | Tokens selected                                 | attribution/union_fraction attribution/*/selected_fraction
 Attribution | Overlap of signals                              | attribution/overlap/*
 Attribution | Scores                                          | attribution/*/score
+Engine      | Loss                                            | loss/total loss/demonstration
 Engine      | Mismatch with the trainer                       | rollout/mismatch/*
 Engine      | Staleness                                       | rollout/staleness/*
 Engine      | Ratio, clipped tokens                           | loss/ratio_mean loss/clip_fraction
