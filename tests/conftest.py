@@ -64,3 +64,11 @@ def same_state():
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+    turns = scheduling()
+    yield
+    assert scheduling() == turns, "the process takes its turns otherwise now: real-time, it may leave others none"
+
+
+def scheduling() -> int | None:
+    """By which policy the system gives this thread its turns, where it tells."""
+    return os.sched_getscheduler(0) if hasattr(os, "sched_getscheduler") else None

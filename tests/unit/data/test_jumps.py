@@ -1,5 +1,6 @@
 """The frames of each container and codec are those asked for: decord decodes where it finds them, PyAV elsewhere."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,9 @@ def write(
             frame = av.VideoFrame.from_ndarray(np.stack([squares] * 3, axis=-1), format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+    if codec == AV1["codec"] and hasattr(os, "sched_setscheduler"):
+        # As root, this encoder makes the thread that calls it real-time, before which all else on a machine waits.
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     return path
 
 
