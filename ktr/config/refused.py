@@ -117,6 +117,8 @@ def check_options(config: Mapping[str, Any]) -> None:
     for name, folder in config.get("paths", {}).items():
         if folder == "":  # what is below it would be below /
             raise ConfigError(f"paths.{name} is empty: give a folder, or unset KTR_{name.upper()}")
+        if name == "runs" and str(folder).startswith("~"):  # which Hydra, as it makes a run's folder, takes for a name
+            raise ConfigError(f"paths.runs={folder}: give the folder in full, as the shell does with $HOME")
     if isinstance(trainer := config.get("trainer"), Mapping):
         _check_trainer(trainer)
     if isinstance(rollout := config.get("rollout"), Mapping):

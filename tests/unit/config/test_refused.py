@@ -173,3 +173,8 @@ def test_an_empty_folder_is_refused_for_it_would_be_the_root(name: str, monkeypa
     monkeypatch.setenv(f"KTR_{name.upper()}", "")
     with pytest.raises(ConfigError, match=f"paths.{name} is empty: give a folder, or unset KTR_{name.upper()}"):
         compose("train")
+
+
+def test_a_home_that_hydra_would_take_for_a_name_is_refused():
+    with pytest.raises(ConfigError, match="paths.runs=~/runs: give the folder in full"):
+        compose("train", ["paths.runs='~/runs'"])
