@@ -68,13 +68,15 @@ class PartGradients:
         )
         to_learn, parts = self._scored(*map(list, zip(*teaching)))
         of_loss = [pulls(self.loss, scored, counts) for scored in to_learn]
-        gradients, _ = TokenGradients(self.policy, self.scorer, self.parameters).of_parts(
-            to_learn, of_loss, parts, token_norms=False
+        num_tokens = {name: sum(float(part_GT.sum()) for part_GT in part) for name, part in parts.items()}
+        num_threads = torch.get_num_threads() if self.parameters[0].device.type == "cpu" else 1
+        gradients, _ = TokenGradients(self.policy, self.scorer, self.parameters, num_threads).of_parts(
+            to_learn, of_loss, {name: parts[name] for name, number in num_tokens.items() if number}, token_norms=False
         )
-        for place, name in enumerate(self.parts.names):
-            self.gradients_PBD[place, batch] = torch.cat([g.float().flatten() for g in gradients[name]]).cpu()
-            self.num_tokens[name] += sum(float(part_GT.sum()) for part_GT in parts[name])
         names = self.parts.names
+        for name, gradient in gradients.items():
+            self.gradients_PBD[names.index(name), batch] = torch.cat([g.float().flatten() for g in gradient]).cpu()
+            self.num_tokens[name] += num_tokens[name]
         whole_D = self.gradients_PBD[names.index(ALL), batch]
         kinds_D = sum(self.gradients_PBD[names.index(kind), batch] for kind in (*self.parts.kinds, OTHER))
         self.parts_error = max(self.parts_error, float((kinds_D - whole_D).norm() / whole_D.norm()))

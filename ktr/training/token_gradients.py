@@ -8,9 +8,11 @@ where the head gives ∂logp_i/∂h_i of every token in one pass, and each part 
 rows. c_i is that of the policy loss with weight 1 on each token: the parts are parts of GRPO's gradient.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -56,11 +58,12 @@ def first_update(scored: ScoredGroup) -> FirstUpdate:
 
 @dataclass
 class TokenGradients:
-    """Gradients of ``parameters``, some of ``policy``'s that are trained."""
+    """Gradients of ``parameters``, some of ``policy``'s that are trained; those of ``num_threads`` parts at a time."""
 
     policy: Policy
     scorer: GroupScorer
     parameters: Sequence[nn.Parameter]
+    num_threads: int = 1
 
     def of_parts(
         self,
@@ -78,7 +81,7 @@ class TokenGradients:
         norms: list[Float[Tensor, "_ _"] | None] = [None] * len(to_learn)
         if not to_learn:
             return gradients, norms
-        with self._trained_alone(), torch.enable_grad():
+        with self._trained_alone(), torch.enable_grad(), self._side_by_side() as each:
             for row in self.scorer.split([scored.group for scored in to_learn]):
                 of_row = [to_learn[i] for i in row]
                 masks = [scored.group.completion_mask_GT.to(pulls[i].device) for i, scored in zip(row, of_row)]
@@ -86,9 +89,12 @@ class TokenGradients:
                 (per_row_MD,) = torch.autograd.grad(logps_M.sum(), hidden_MD, retain_graph=True)
                 if not self._asks_for_head:  # the rows that are targets alone: most of a row is its prompts
                     hidden_MD = self.policy.finish_rows(attended_MD, residual_MD)
-                for name, part in parts.items():
-                    pull_M = torch.cat([(pulls[i] * part[i])[mask] for i, mask in zip(row, masks, strict=True)])
-                    self._add(gradients[name], logps_M, hidden_MD, pull_M, per_row_MD)
+                pulls_M = (
+                    torch.cat([(pulls[i] * part[i])[mask] for i, mask in zip(row, masks, strict=True)])
+                    for part in parts.values()
+                )
+                add = partial(self._add, logps_M, hidden_MD, per_row_MD)
+                list(each(add, gradients.values(), pulls_M))
                 if token_norms:
                     norms_M = own_row_norms(self.policy, attended_MD.detach(), residual_MD.detach(), per_row_MD)
                     if norms_M is not None:
@@ -102,11 +108,11 @@ class TokenGradients:
 
     def _add(
         self,
-        gradients: Sequence[Tensor],
         logps_M: Tensor,
         hidden_MD: Tensor,
-        pull_M: Float[Tensor, " M"],
         per_row_MD: Float[Tensor, "M D"],
+        gradients: Sequence[Tensor],
+        pull_M: Float[Tensor, " M"],
     ) -> None:
         if self._asks_for_head:
             outputs, weights = logps_M, pull_M.to(logps_M)
@@ -116,6 +122,15 @@ class TokenGradients:
         for gradient, new in zip(gradients, found, strict=True):
             if new is not None:
                 gradient += new
+
+    @contextmanager
+    def _side_by_side(self) -> Iterator[Callable[..., Iterable[None]]]:
+        """A map over parts: passes back through one graph only read it, and leave Python to each other."""
+        if self.num_threads == 1:
+            yield map
+            return
+        with ThreadPoolExecutor(self.num_threads, initializer=torch.set_num_threads, initargs=(1,)) as threads:
+            yield threads.map
 
     def _score(self, of_row: Sequence[ScoredGroup]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """A pass over one packed row: what goes into the last layer's output projection, and beside it; log-probs and

@@ -37,13 +37,17 @@ class Halved(Uniform):
         return TokenWeights(super().__call__(group).weights_GT / 2)
 
 
-@pytest.fixture(scope="module")
-def collected(policy: QwenVLPolicy) -> PartGradients:
+def collect(policy: QwenVLPolicy) -> PartGradients:
     found = PartGradients(policy, GroupScorer(), ClippedSurrogate(), PARTS, label, num_batches=2, max_gib=1.0)
     found.add(0, [experience(policy, 0), experience(policy, 1)], [0, 1])
     equal = random_group(policy, 2, [4, 4, 4])
     found.add(1, [experience(policy, 3), Experience(equal, {}, torch.ones(3), torch.zeros(3))], [3, 2])
     return found
+
+
+@pytest.fixture(scope="module")
+def collected(policy: QwenVLPolicy) -> PartGradients:
+    return collect(policy)
 
 
 def summed(found: PartGradients, rule) -> Tensor:
@@ -58,6 +62,17 @@ def test_the_kinds_are_disjoint_and_add_up_to_the_whole(collected: PartGradients
     assert collected.parts_error < 1e-5
     shares = PARTS.token_shares(collected.num_tokens)
     assert sum(shares[kind] for kind in (*KINDS, "other words")) == pytest.approx(1) and min(shares.values()) > 0
+
+
+def test_parts_side_by_side_have_the_gradients_of_one_after_the_other(policy: QwenVLPolicy, collected: PartGradients):
+    torch.set_num_threads(3)
+    try:
+        threaded = collect(policy)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(1)
+    torch.testing.assert_close(threaded.gradients_PBD, collected.gradients_PBD)
+    assert threaded.num_tokens == collected.num_tokens
 
 
 def test_a_group_of_equal_rewards_teaches_nothing(collected: PartGradients):
