@@ -38,16 +38,19 @@ class LostRank(KtrError):
 
 
 class PromptTooLong(KtrError):
-    """A prompt with more tokens than the limit."""
+    """A prompt with more tokens than the limit, or than the model has positions for beside an answer."""
 
-    def __init__(self, question_id: str, num_tokens: int, limit: int):
-        super().__init__(question_id, num_tokens, limit)
-        self.question_id, self.num_tokens, self.limit = question_id, num_tokens, limit
+    def __init__(self, question_id: str, num_tokens: int, limit: int, of_model: bool = False):
+        super().__init__(question_id, num_tokens, limit, of_model)
+        self.question_id, self.num_tokens, self.limit, self.of_model = question_id, num_tokens, limit, of_model
 
     def __str__(self) -> str:
+        limit, raised = "the limit is", "raise encoder.max_prompt_tokens"
+        if self.of_model:
+            limit, raised = "beside an answer the model has positions for", "lower sampling.max_tokens"
         return (
-            f"question {self.question_id}: the prompt has {self.num_tokens} tokens, the limit is {self.limit}; "
-            "raise max_prompt_tokens, or lower num_frames or max_pixels"
+            f"question {self.question_id}: the prompt has {self.num_tokens} tokens, {limit} {self.limit}; "
+            f"{raised}, or lower video.num_frames or video.max_pixels"
         )
 
 

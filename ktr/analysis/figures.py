@@ -43,8 +43,9 @@ def draw_accuracy(run: RunFolder) -> Figure | None:
     order = list(run.accuracy("after", ways[0]) or run.accuracy("before", ways[0]))
     figure = Figure(figsize=(WIDTH, 1.2 + 0.3 * len(order)), layout="constrained")
     for axes, way in zip(figure.subplots(1, len(ways), sharey=True, squeeze=False)[0], ways, strict=True):
+        after = "accuracy" if "accuracy" in run.summary else "after"  # an evaluation's is before nothing
         _draw_intervals(axes, run.accuracy("before", way), order, palette.BEFORE, "before", -0.14)
-        _draw_intervals(axes, run.accuracy("after", way), order, palette.AFTER, "after", 0.14)
+        _draw_intervals(axes, run.accuracy("after", way), order, palette.AFTER, after, 0.14)
         if run.summary.get("chance") is not None:
             axes.axvline(run.summary["chance"], color=palette.MUTED, lw=1, ls=":", label="chance")
         axes.set_title(run.called(way))

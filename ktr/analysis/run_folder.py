@@ -9,6 +9,7 @@ import yaml
 
 from ktr.analysis import palette
 from ktr.analysis.statistics import wilson_interval
+from ktr.config.settings import without_secrets
 from ktr.errors import MissingData
 from ktr.record.json_file import read_object, unreadable
 from ktr.record.step_table import read_columns
@@ -83,6 +84,13 @@ class RunFolder:
             reason = " ".join(str(error).split())
             raise MissingData(unreadable(self.path / "config.yaml", reason)) from error
 
+    @property
+    def shown_config(self) -> str:
+        """config.yaml without its secrets, for pages that others read; empty without it."""
+        return (
+            yaml.safe_dump(without_secrets(self._settings), sort_keys=False, allow_unicode=True) if self.config else ""
+        )
+
     def called(self, way: str) -> str:
         """What a way of answering is called: with its temperature, where that is known and not 0."""
         temperature = self.setting(f"answers.{way}.temperature")
@@ -96,9 +104,10 @@ class RunFolder:
     def accuracy(self, when: Literal["before", "after"], way: str) -> dict[str, dict[str, Any]]:
         """Held-out accuracy under one way of answering: "all" and each category, each with ``n``, ``low``, ``high``.
 
-        Empty where it was not measured.
+        Empty where it was not measured. An evaluation's, which was before no training, is called after.
         """
-        entry = self.summary.get(f"accuracy_{when}", {}).get(way, {})
+        alone = self.summary.get("accuracy", {}) if when == "after" else {}
+        entry = self.summary.get(f"accuracy_{when}", alone).get(way, {})
         if not entry.get("n"):
             return {}
         rows = {"all": entry, **entry.get("by_category", {})}

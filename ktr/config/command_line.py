@@ -150,6 +150,7 @@ def _jobs(config_name: str, overrides: list[str], multirun: bool) -> tuple[list[
     composed = compose_unchecked(config_name, [override for override in parsed if not override.is_sweep_override()])
     if (table := composed.get("table")) is not None:
         check_rows(table)
+        _check_one_table(config_name, parsed)
     if not multirun and str(composed.hydra.mode) != "RunMode.MULTIRUN":
         if table is not None:
             check_row_is_whole(table.rows, overrides)
@@ -157,6 +158,15 @@ def _jobs(config_name: str, overrides: list[str], multirun: bool) -> tuple[list[
     of_the_experiment = [f"{key}={value}" for key, value in (composed.hydra.sweeper.params or {}).items()]
     batch = _product(parse([*of_the_experiment, *overrides]))
     return [row_overrides(table.rows, job) for job in batch] if table is not None else batch, True
+
+
+def _check_one_table(config_name: str, parsed: Sequence[Override]) -> None:
+    """Raise ConfigError where several of the experiments are tables, whose rows would be those of one table."""
+    given = [override.value() for override in parsed if override.key_or_group == "experiment"]
+    experiments = [name for value in given if isinstance(value, list) for name in value]
+    alone = {name: compose_unchecked(config_name, parse([f"+experiment={name}"])) for name in experiments}
+    if len(tables := [name for name, config in alone.items() if config.get("table") is not None]) > 1:
+        raise ConfigError(f"experiment: {' and '.join(tables)} are tables of their own; run one after the other")
 
 
 def _product(overrides: Sequence[Override]) -> list[list[str]]:

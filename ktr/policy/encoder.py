@@ -96,7 +96,8 @@ class Encoder(ABC):
         )
         input_ids_P = self._expand(str(text), media)
         if len(input_ids_P) > self.max_prompt_tokens:
-            raise PromptTooLong(question.id, len(input_ids_P), self.max_prompt_tokens)
+            of_model = self.max_prompt_tokens == self._max_position
+            raise PromptTooLong(question.id, len(input_ids_P), self.max_prompt_tokens, of_model)
         visual_P = torch.isin(input_ids_P, torch.tensor(list(self._placeholder_ids.values())))
         return PromptInputs(question, input_ids_P, self._positions(question, visual_P, media), torch.cat(pixels), media)
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from ktr.config.settings import override_without_secrets
 from ktr.record.json_file import read_object, write_object, write_whole
 from ktr.record.step_table import drop_rows_after
 
@@ -76,13 +77,14 @@ def run_id(run_dir: Path) -> str | None:
 
 
 def collect_record(seed: int, argv: Sequence[str] | None = None) -> dict[str, Any]:
-    """Versions, machine, git state, seed, command line and start time, as plain JSON values."""
+    """Versions, machine, git state, seed, command line without secrets and start time, as plain JSON values."""
     import torch  # not above: what only reads records starts without it
 
+    program, *overrides = sys.argv if argv is None else argv
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": seed,
-        "argv": list(sys.argv if argv is None else argv),
+        "argv": [program, *map(override_without_secrets, overrides)],
         "git": git_state(Path(__file__).parent),
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from ktr.config.settings import override_without_secrets
 from ktr.tables.cost import Cost
 from ktr.tables.grids import Grid, cost_grid, cost_notes, results_grid, results_notes
 from ktr.tables.values import Table
@@ -41,12 +40,12 @@ def made_grid(table: Table) -> Grid:
 
 
 def command(record: Mapping) -> str:
-    """``python -m ktr.train …`` as a record keeps it, without secrets and what only says where to write."""
+    """``python -m ktr.train …`` as a record keeps it, without what only says where to write."""
     argv = [str(argument) for argument in record.get("argv", ())]
     if not argv:
         return "not recorded"
     arguments = [argument for argument in argv[1:] if not argument.lstrip("+~").startswith(NOT_IN_A_COMMAND)]
-    return shlex.join(["python", "-m", f"ktr.{Path(argv[0]).stem}", *map(override_without_secrets, arguments)])
+    return shlex.join(["python", "-m", f"ktr.{Path(argv[0]).stem}", *arguments])
 
 
 def grid_markdown(grid: Grid) -> str:

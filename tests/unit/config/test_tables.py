@@ -155,6 +155,11 @@ def test_a_row_is_called_what_a_command_line_reads(row: str):
         check_rows(OmegaConf.create({"baseline": "grpo", "rows": {"grpo": [], row: []}}))
 
 
+def test_two_tables_at_once_are_refused():
+    with pytest.raises(ConfigError, match="table/signals and table/ratio are tables of their own"):
+        check_command_line("train", ["+experiment=[paper,table/signals,table/ratio]"])
+
+
 def test_what_the_rows_differ_in_cannot_be_set_for_all():
     with pytest.raises(ConfigError, match=r"video\.num_frames=8: the rows of this table differ in video\.num_frames"):
         jobs("table/frames", "video.num_frames=8")

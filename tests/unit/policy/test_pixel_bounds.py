@@ -65,7 +65,9 @@ def test_the_last_position_in_the_table_is_one_to_use():
     assert slow_encoder(0.1, 1024 - last - 1).encode(question("video")).num_tokens == prompt.num_tokens
     with pytest.raises(TooLongMedia):
         slow_encoder(0.1, 1024 - last).encode(question("video"))
-    with pytest.raises(PromptTooLong):
+    with pytest.raises(
+        PromptTooLong, match=r"the model has positions for 30; lower sampling\.max_tokens, or lower video"
+    ):
         slow_encoder(0.1, 1024 - 30).encode(question("video"))
 
 

@@ -67,6 +67,24 @@ def test_a_report_is_self_contained_and_takes_no_text_for_markup(make_run):
     assert "&lt;/pre&gt;&lt;script&gt;" in page  # the config
 
 
+def test_the_report_of_an_evaluation_has_its_accuracy(tmp_path):
+    answers = {
+        "greedy": {"accuracy": 0.8, "n": 40, "format": 1.0, "by_category": {"order": {"accuracy": 0.5, "n": 10}}}
+    }
+    write_object(tmp_path / "summary.json", {"name": "held-out", "accuracy": answers})
+    page = write_report(tmp_path).read_text()
+    assert (
+        "<h2>Accuracy</h2>" in page and "80.0\u00a0% (65.2" in page and (tmp_path / "figures" / "accuracy.png").exists()
+    )
+
+
+def test_a_report_shows_no_secret_of_its_config(make_run):
+    run_dir = make_run(ALL, truth=True)
+    (run_dir / "config.yaml").write_text("seed: 7\nreward: {rewards: {mine: {api_key: hush, name: Größe}}}\n")
+    page = write_report(run_dir).read_text()
+    assert "hush" not in page and "seed: 7" in page and "Größe" in page
+
+
 def test_a_report_needs_the_run_folder_alone(make_run, tmp_path):
     run_dir = make_run(ALL, truth=True)
     first = write_report(run_dir).read_bytes()

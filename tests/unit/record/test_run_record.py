@@ -22,6 +22,12 @@ def test_the_record_names_versions_machine_seed_and_command():
     assert json.loads(json.dumps(record)) == record
 
 
+def test_the_command_is_recorded_without_its_secrets():
+    argv = ["train", "rollout.addresses=[http://me:hush@host]", "reward.rewards.mine.token=hush"]
+    recorded = " ".join(collect_record(seed=7, argv=argv)["argv"])
+    assert "hush" not in recorded and "@host" in recorded
+
+
 def test_config_is_kept_resolved(tmp_path):
     start_run(tmp_path, CONFIG, seed=7)
     assert OmegaConf.load(tmp_path / "config.yaml") == {"seed": 7, "copy": 7}
