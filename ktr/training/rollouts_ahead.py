@@ -42,7 +42,8 @@ class Rollouts:
 class RolloutsAhead:
     """At most one batch: being generated (``start``), generated (``join``), or kept for the next step (``keep``).
 
-    As a context around a step it waits for a generation that an error left running.
+    As a context around a step it waits for a generation that an error left running. Who interrupts the run waits for
+    nothing: the engine is closed next, which ends what it does.
     """
 
     def __init__(self, engine: RolloutEngine | GroupSampler, sampling: SamplingParams):
@@ -109,8 +110,8 @@ class RolloutsAhead:
     def __enter__(self) -> "RolloutsAhead":
         return self
 
-    def __exit__(self, *exception: Any) -> None:
-        if self._running is not None:
+    def __exit__(self, kind: type[BaseException] | None, *raised: Any) -> None:
+        if self._running is not None and (kind is None or issubclass(kind, Exception)):
             wait([self._running])
             if error := self._running.exception():
                 log.error("generating the next batch failed too: %s", error)

@@ -11,6 +11,7 @@ from ktr.errors import ConfigError, EngineError
 from ktr.rollout.engine import SamplingParams
 from ktr.rollout.transformers.engine import TransformersEngine
 from ktr.training.rollouts_ahead import Rollouts, RolloutsAhead
+from ktr.types import RolloutGroup
 from tests.tiny_policy import random_group
 from tests.unit.training.conftest import key_tokens
 from tests.unit.training.overlapped_run import NeighbourEngine, Record, fit
@@ -60,6 +61,23 @@ def test_an_error_of_the_trainer_waits_for_the_engine_and_is_the_one_that_is_rai
     with pytest.raises(ZeroDivisionError):
         fit(module, steps=2)
     assert engine.running == 0 and len(engine.versions) == 2
+
+
+def test_an_interrupted_step_does_not_wait_for_the_engine(policy, monkeypatch):
+    end, engine = threading.Event(), TransformersEngine(policy)
+
+    def generate(*asked: Any) -> list[RolloutGroup]:
+        assert end.wait(timeout=60)
+        return []
+
+    monkeypatch.setattr(engine, "generate", generate)
+    ahead = RolloutsAhead(engine, SamplingParams(2, 5))
+    with pytest.raises(KeyboardInterrupt), ahead:
+        ahead.start([], [])
+        raise KeyboardInterrupt
+    assert not end.is_set() and ahead._running is not None and not ahead._running.done()
+    end.set()
+    ahead.close()
 
 
 @pytest.mark.parametrize("stop", [2, 3])
