@@ -181,8 +181,9 @@ class Attribute(Program):
 class Study(Program):
     """conf/study.yaml.
 
-    ``label`` knows the kind of each token, one of ``kinds``; ``oracles`` are unions of kinds by name. ``ratios`` are
-    those of the selection for which the union of the signals is measured as well. ``others`` are weightings to compare.
+    ``label`` knows the kind of each token, one of ``kinds``; ``oracles`` are unions of kinds by name. Without it there
+    are neither. ``ratios`` are those of the selection for which the union of the signals is measured as well.
+    ``others`` are weightings to compare.
     """
 
     reward: Any = MISSING

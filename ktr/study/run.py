@@ -106,8 +106,12 @@ def _part_maker(config: DictConfig) -> PartMaker:
         )
     if config.ratios and "ratio" not in config.selection:
         raise ConfigError("ratios: this selection has no ratio; give ratios=[] or selection=top_ratio")
-    if unknown := {kind for kinds in config.oracles.values() for kind in kinds} - {*config.kinds, "other words"}:
-        raise ConfigError(f"oracles: {min(unknown)} is none of kinds={list(config.kinds)}")
+    knows_kinds = config.label is not None
+    kinds, oracles = (list(config.kinds), config.get("oracles") or {}) if knows_kinds else ([], {})
+    if unknown := {kind for of in oracles.values() for kind in of} - {*kinds, "other words"}:
+        raise ConfigError(
+            f"oracles: {min(unknown)} is none of kinds={kinds}; add it there, or leave all out by ~oracles"
+        )
     others = {name: instantiate(other) for name, other in config.others.items()}
     for name, other in others.items():
         check_members(f"others.{name}", other, TokenWeighting)
@@ -118,6 +122,4 @@ def _part_maker(config: DictConfig) -> PartMaker:
                 f"others.{name}: it compares with views that no signal of attribution has; turn that signal on"
             )
     curve = {float(ratio): instantiate(config.selection, ratio=ratio) for ratio in config.ratios}
-    return PartMaker(
-        list(config.kinds), weighting, curve, {name: list(of) for name, of in config.oracles.items()}, others
-    )
+    return PartMaker(kinds, weighting, curve, {name: list(of) for name, of in oracles.items()}, others)

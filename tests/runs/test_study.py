@@ -26,6 +26,12 @@ def test_a_small_study_says_all_there_is_and_kinds_add_up(tmp_path: Path):
     assert 'src="http' not in (folder / "report.html").read_text()
 
 
+def test_without_a_label_there_are_the_rules_alone(tmp_path: Path):
+    _, folder = run(tmp_path, "label=null")
+    rules = json.loads((folder / "study.json").read_text())["rules"]["gradient"]
+    assert list(rules["kinds"]) == ["other words"] and rules["oracles"] == {} and len(rules["signals"]) == 7
+
+
 def test_a_reward_that_compares_with_shuffled_frames_has_them(tmp_path: Path):
     contrast = "+reward/part=temporal_contrast"
     plain, compared = (

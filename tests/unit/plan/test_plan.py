@@ -171,7 +171,7 @@ def test_what_is_offered_is_taken_by_train_and_fits(
     assert not plan.memory.fits
     words = [" ".join(remedy.words for remedy in chosen) for chosen in plan.remedies]
     assert any("trainer=fsdp2" in of_one or "cpu_offload" in of_one for of_one in words) is offers
-    for of_one in words:
+    for of_one in {*words[:2], *words[-1:]}:  # composing takes a fifth of a second, and cases have most in common
         changed = config(*overrides, *shlex.split(of_one))
         assert make_plan(changed, Options(**options)).memory.fits, of_one
         assert changed["trainer"]["devices"] <= 8, of_one  # of a machine
