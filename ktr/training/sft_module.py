@@ -1,6 +1,7 @@
 """Supervised training on written reasoning: next-token loss on the completion, and what is composed with it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -62,7 +63,7 @@ class SFTModule(PolicyModule):
                 f"algorithm.auxiliary_steps={auxiliary_steps}: those steps learn from auxiliary losses alone, and "
                 "there is none; give one, or auxiliary_steps=0"
             )
-        self.scorer = scorer
+        self.scorer = replace(scorer, temperature=1.0)  # what is imitated was not sampled: the model's own log-probs
         self.demonstrations = demonstrations
         self.auxiliary = dict(auxiliary or {})
         self.auxiliary_steps = auxiliary_steps

@@ -25,11 +25,11 @@ class Weightless(Demonstrations):
         return torch.zeros_like(super().weights(question, tokenizer))
 
 
-def module(policy_folder: Path, demonstrations: Demonstrations, **parts: Any) -> SFTModule:
+def module(policy_folder: Path, demonstrations: Demonstrations, temperature: float = 1.0, **parts: Any) -> SFTModule:
     return SFTModule(
         policy=fresh_policy(policy_folder),
         engine=NeighbourEngine(policy_folder, overlap=0),
-        scorer=GroupScorer(),
+        scorer=GroupScorer(temperature),
         reward=CompositeReward({"even": ShareOfWord()}),
         demonstrations=demonstrations,
         optimizer=AdamWCosine(lr=1e-3, total_steps=2),
@@ -42,6 +42,14 @@ def module(policy_folder: Path, demonstrations: Demonstrations, **parts: Any) ->
 def test_a_batch_in_which_no_token_has_a_weight_is_a_step_of_zero(policy_folder: Path):
     record = fit(module(policy_folder, Weightless()), 2)
     assert [(step["loss/total"], step["grad/norm"]) for step in record.metrics] == [(0.0, 0.0)] * 2
+
+
+def test_demonstrations_are_scored_as_the_model_has_them_whatever_is_sampled_at(policy_folder: Path):
+    losses = [
+        [step["loss/total"] for step in fit(module(policy_folder, Demonstrations(), temperature), 2).metrics]
+        for temperature in (1.0, 0.5)
+    ]
+    assert losses[0] == losses[1]
 
 
 def test_steps_for_auxiliary_losses_need_one(policy_folder: Path):
