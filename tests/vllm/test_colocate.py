@@ -34,6 +34,12 @@ def engine(policy: QwenVLPolicy) -> Iterator[VLLMColocateEngine]:
     engine.close()
 
 
+def test_a_gpu_runs_the_runner_that_these_tests_run(engine: VLLMColocateEngine, monkeypatch: pytest.MonkeyPatch):
+    """vLLM has two, and takes the other where Triton is."""
+    monkeypatch.setattr("vllm.config.vllm.HAS_TRITON", True)
+    assert not engine._engine.vllm_config.use_v2_model_runner
+
+
 @pytest.fixture(scope="module")
 def prompts(policy: QwenVLPolicy) -> list[PromptInputs]:
     return random_prompts(policy)

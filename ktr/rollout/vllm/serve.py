@@ -3,6 +3,7 @@
 vLLM spawns its engine as processes that import this module again, so that the declarations stand at its top level.
 """
 
+import os
 import sys
 
 from ktr.policy import torchvision_ops
@@ -14,8 +15,10 @@ from vllm.entrypoints.serve.middleware import authenticate  # noqa: E402
 from vllm.entrypoints.serve.utils.api_utils import cli_env_setup  # noqa: E402
 from vllm.utils.argparse_utils import FlexibleArgumentParser  # noqa: E402
 
+from ktr.rollout.vllm.setup import engine_environment  # noqa: E402
 from ktr.rollout.vllm.transfer import register  # noqa: E402
 
+os.environ.update(engine_environment())  # of a server that is started by hand too; vLLM reads it as it goes
 register()
 authenticate.GUARDED_PREFIX = ("/",)  # vLLM's own key leaves out the routes that change weights or call the worker
 

@@ -104,6 +104,8 @@ def engine_environment() -> dict[str, str]:
         "VLLM_DO_NOT_TRACK": "1",
         "DO_NOT_TRACK": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # the trainer keeps its own threads
+        # Of vLLM's two runners a GPU gets the other, whose sampler gives no log-probs from before top-p.
+        "VLLM_USE_V2_MODEL_RUNNER": "0",
     }
 
 
