@@ -27,7 +27,7 @@ from ktr.errors import ConfigError, EngineError
 from ktr.policy.family import Policy
 from ktr.ranks import is_distributed, is_spread
 from ktr.rollout.engine import SamplingParams
-from ktr.rollout.vllm.setup import engine_arguments, engine_environment, quiet_vllm, require_vllm
+from ktr.rollout.vllm.setup import devices_from, engine_arguments, engine_environment, quiet_vllm, require_vllm
 from ktr.rollout.vllm.shared_process import alarm, undisturbed
 from ktr.types import PromptInputs, RolloutGroup
 
@@ -233,7 +233,8 @@ class VLLMColocateEngine:
                 from ktr.rollout.vllm.transfer import register
 
                 register()
-                self._engine = LLMEngine.from_engine_args(EngineArgs(**self._arguments))
+                arguments = devices_from(self.policy.device) | self._arguments
+                self._engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
                 self._untruncated = all(self._engine.collective_rpc("log_probs_before_truncation"))
         except Exception as error:
             raise EngineError(

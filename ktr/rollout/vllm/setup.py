@@ -91,6 +91,14 @@ def engine_arguments(
     return arguments | {name.replace("-", "_"): value for name, value in plain.items()}
 
 
+def devices_from(own: torch.device) -> dict[str, Any]:
+    """vLLM's argument for an engine on the trainer's own GPU: that first, then those that a model on several takes."""
+    if not own.index:  # the first, which is vLLM's own choice, or none
+        return {}
+    count = torch.cuda.device_count()
+    return {"device_ids": [(own.index + i) % count for i in range(count)]}
+
+
 def quiet_vllm() -> None:
     """Keep what vLLM says at each import and start off the console; VLLM_LOGGING_LEVEL brings it back."""
     logging.getLogger("vllm").setLevel(os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"))

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from ktr.errors import ConfigError
 from ktr.policy.families import load_policy
 from ktr.rollout.vllm.server import VLLMServerEngine
-from ktr.rollout.vllm.setup import engine_arguments, serve_flags
+from ktr.rollout.vllm.setup import devices_from, engine_arguments, serve_flags
 from tests.tiny_families import save_family
 
 ROOM: dict[str, Any] = {
@@ -82,3 +82,11 @@ def test_an_address_at_which_no_server_would_answer_is_refused(
     with pytest.raises(ConfigError, match=said):
         VLLMServerEngine(policy, 8, tmp_path, addresses=addresses)
     VLLMServerEngine(policy, 8, tmp_path, addresses=["http://127.0.0.1:8000/"])
+
+
+@pytest.mark.parametrize(
+    ("own", "asked"), [("cpu", {}), ("cuda:0", {}), ("cuda:2", {"device_ids": [2, 3, 0, 1]})], ids=str
+)
+def test_an_engine_is_on_the_trainers_own_gpu(own: str, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert devices_from(torch.device(own)) == asked
