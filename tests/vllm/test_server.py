@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from ktr.policy.qwen2_5_vl.policy import QwenVLPolicy
 from ktr.rollout.engine import SamplingParams
 from ktr.rollout.servers.client import ServerClient
 from ktr.rollout.servers.placement import Placement
-from ktr.rollout.vllm.member import VLLMServer
+from ktr.rollout.vllm.member import PushedWeights, VLLMServer
 from ktr.rollout.vllm.server import VLLMServerEngine
 from ktr.types import PromptInputs
 from tests.tiny_policy import random_prompt
@@ -349,3 +350,31 @@ def assert_ends(pid: int) -> None:
         assert select.select([handle], [], [], 60)[0], f"process {pid} is still there: {comm(pid)}"
     finally:
         os.close(handle)
+
+
+class Weight(torch.Tensor):
+    """A tensor that notes where it is asked to be."""
+
+    asked: list[torch.device]
+
+    def detach(self) -> "Weight":
+        return self
+
+    def to(self, device: torch.device) -> "Weight":  # pyright: ignore
+        self.asked.append(device)
+        return self
+
+
+def test_weights_are_sent_from_the_trainers_gpu_wherever_they_lie(
+    policy: QwenVLPolicy, monkeypatch: pytest.MonkeyPatch
+):
+    """Those of an offloaded policy lie in the host's memory, where NCCL does not read."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    weight = torch.ones(2).as_subclass(Weight)
+    weight.asked = []
+    server = VLLMServer("server", policy, PushedWeights([("weight", weight)]), None, 1.0, 1.0)
+    transfer: Any = SimpleNamespace(send_weights=lambda: list(transfer.source))
+    server._transfer = transfer
+    server._send(ServerClient("server", "http://127.0.0.1:1", None, 1.0, ""))
+    assert weight.asked == [torch.device("cuda", 1)]

@@ -238,7 +238,9 @@ class VLLMServer:
         )
 
     def _send(self, client: ServerClient) -> None:
-        source, transfer = PolicyWeights(self.policy, self.weights.named_tensors), self._transfer
+        # NCCL sends from this process's GPU; the weights of a policy that is offloaded lie in the host's memory.
+        device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else None
+        source, transfer = PolicyWeights(self.policy, self.weights.named_tensors, device), self._transfer
         if transfer is None:
             info = self._transfer_info(client)
             transfer = WeightTransferTrainerFactory.trainer_init(info, client=WeightSync(client), source=source)

@@ -118,10 +118,13 @@ def _unwritten(model: nn.Module) -> Iterator[str]:
 
 
 class PolicyWeights(WeightSource):
-    """(name, tensor) pairs as vLLM reads them, as in ``policy``'s model folder: described once, then sent."""
+    """(name, tensor) pairs as vLLM reads them, as in ``policy``'s model folder: described once, then sent.
 
-    def __init__(self, policy: Policy, named_tensors: Iterable[tuple[str, Tensor]]):
-        self._policy = policy
+    On ``device``, or where they are.
+    """
+
+    def __init__(self, policy: Policy, named_tensors: Iterable[tuple[str, Tensor]], device: torch.device | None = None):
+        self._policy, self._device = policy, device
         # A generator can be read once; the policy's own weights any number of times, without holding merged copies.
         self._weights = list(named_tensors) if isinstance(named_tensors, Iterator) else named_tensors
 
@@ -130,7 +133,7 @@ class PolicyWeights(WeightSource):
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
         for name, tensor in self._weights:
-            yield name, self._policy.as_in_folder(name, tensor.detach())
+            yield name, self._policy.as_in_folder(name, tensor.detach().to(self._device))
 
 
 @contextmanager
