@@ -44,6 +44,9 @@ class OnCard(torch.Tensor):
     def tolist(self) -> Any:
         return self.cpu().tolist()
 
+    def __format__(self, form: str) -> str:
+        return format(self.cpu(), form)
+
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         whole = func.decompose(*args, **(kwargs or {}))
