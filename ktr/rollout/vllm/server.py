@@ -116,6 +116,11 @@ class VLLMServerEngine:
             )
         if devices and len(devices) != num_servers:
             raise ConfigError(f"rollout.devices names the GPUs of {len(devices)} servers, there are {num_servers}")
+        if torch.cuda.is_available() and not devices and not addresses and placement is None:
+            raise ConfigError(
+                "rollout.devices: name the GPU of each server, as in rollout.devices=[7], another than the trainer's: "
+                "NCCL, which hands weights over, takes a GPU once. With one GPU choose rollout=vllm_colocate"
+            )
         self._arguments = engine_arguments(
             policy,
             max_model_len,

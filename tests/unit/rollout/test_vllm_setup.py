@@ -56,7 +56,7 @@ def test_what_a_config_passes_on_arrives_in_vllms_own_form(
     extra = {"compilation_config": {"level": 0, "ops": ["none"]}, "cudagraph_capture_sizes": [1, 2], "block_size": None}
     given = {name.replace("_", "-") if name == "block_size" else name: value for name, value in extra.items()}
     config = OmegaConf.create({"_target_": f"ktr.rollout.vllm.{engine}", "max_model_len": 8, "extra": given})
-    where = {"log_dir": tmp_path} if engine.startswith("server") else {}
+    where = {"log_dir": tmp_path, "devices": ["7"]} if engine.startswith("server") else {}
     arguments = instantiate(config, policy=load_policy(save_family("qwen2_5_vl", tmp_path)), **where)._arguments
     assert {name: arguments[name] for name in extra} == extra
     assert {type(arguments["compilation_config"]), type(arguments["compilation_config"]["ops"])} == {dict, list}
@@ -82,6 +82,15 @@ def test_an_address_at_which_no_server_would_answer_is_refused(
     with pytest.raises(ConfigError, match=said):
         VLLMServerEngine(policy, 8, tmp_path, addresses=addresses)
     VLLMServerEngine(policy, 8, tmp_path, addresses=["http://127.0.0.1:8000/"])
+
+
+def test_servers_beside_a_trainer_on_gpus_need_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ktr.rollout.vllm.server.require_vllm", lambda: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    policy = load_policy(save_family("qwen2_5_vl", tmp_path))
+    with pytest.raises(ConfigError, match=r"name the GPU of each server, .*With one GPU choose rollout=vllm_colocate"):
+        VLLMServerEngine(policy, 8, tmp_path)
+    VLLMServerEngine(policy, 8, tmp_path, devices=["7"])
 
 
 @pytest.mark.parametrize(
