@@ -240,6 +240,8 @@ class VLLMServer:
     def _send(self, client: ServerClient) -> None:
         # NCCL sends from this process's GPU; the weights of a policy that is offloaded lie in the host's memory.
         device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else None
+        if device is not None:
+            torch.cuda.synchronize(device)  # it packs them on streams of its own, and the optimizer may not be done
         source, transfer = PolicyWeights(self.policy, self.weights.named_tensors, device), self._transfer
         if transfer is None:
             info = self._transfer_info(client)
