@@ -60,6 +60,9 @@ class ClippedSurrogate:
     ) -> None:
         if kl_scope not in get_args(KlScope):
             raise ValueError(f"kl_scope={kl_scope!r}: choose one of {get_args(KlScope)}")
+        for name, value in (("clip_low", clip_low), ("clip_high", clip_high), ("beta", beta)):
+            if not value >= 0:
+                raise ValueError(f"{name}={value}: give 0 or more")
         self.clip_low = clip_low
         self.clip_high = clip_high
         self.beta = beta

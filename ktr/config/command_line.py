@@ -18,7 +18,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from ktr.config.benchmark_input import check_benchmark
-from ktr.config.composing import benchmark_nodes, compose, compose_unchecked, parse
+from ktr.config.composing import benchmark_nodes, chosen_files, compose, compose_unchecked, parse
 from ktr.config.endings import WRONG, Stopped, ending_of, stopped_by_signals
 from ktr.config.own_input import check_own_input
 from ktr.config.requirements import require_extras, require_paths
@@ -147,10 +147,10 @@ def _jobs(config_name: str, overrides: list[str], multirun: bool) -> tuple[list[
     parsed = parse(overrides)
     if not multirun and not any(o.key_or_group == "experiment" for o in parsed):
         return [overrides], False
+    _check_tables_alone(config_name, parsed)
     composed = compose_unchecked(config_name, [override for override in parsed if not override.is_sweep_override()])
     if (table := composed.get("table")) is not None:
         check_rows(table)
-        _check_one_table(config_name, parsed)
     if not multirun and str(composed.hydra.mode) != "RunMode.MULTIRUN":
         if table is not None:
             check_row_is_whole(table.rows, overrides)
@@ -160,13 +160,20 @@ def _jobs(config_name: str, overrides: list[str], multirun: bool) -> tuple[list[
     return [row_overrides(table.rows, job) for job in batch] if table is not None else batch, True
 
 
-def _check_one_table(config_name: str, parsed: Sequence[Override]) -> None:
-    """Raise ConfigError where several of the experiments are tables, whose rows would be those of one table."""
-    given = [override.value() for override in parsed if override.key_or_group == "experiment"]
-    experiments = [name for value in given if isinstance(value, list) for name in value]
-    alone = {name: compose_unchecked(config_name, parse([f"+experiment={name}"])) for name in experiments}
-    if len(tables := [name for name, config in alone.items() if config.get("table") is not None]) > 1:
-        raise ConfigError(f"experiment: {' and '.join(tables)} are tables of their own; run one after the other")
+def _check_tables_alone(config_name: str, parsed: Sequence[Override]) -> None:
+    """Raise ConfigError where a table is one of several in a list or a sweep: a table is a sweep of its own rows."""
+    of_group = [override for override in parsed if override.key_or_group == "experiment"]
+    names = dict.fromkeys(choice for _, choice in chosen_files(of_group))
+    tables = [name for name in names if len(names) > 1 and _is_table(config_name, name)]
+    if len(tables) > 1 or (tables and any(override.is_sweep_override() for override in of_group)):
+        raise ConfigError(f"experiment: {' and '.join(tables)}: a table is a sweep of its own; run it by itself")
+
+
+def _is_table(config_name: str, experiment: str) -> bool:
+    try:
+        return compose_unchecked(config_name, parse([f"+experiment={experiment}"])).get("table") is not None
+    except ConfigError:  # what it lacks alone, another in the list may have
+        return False
 
 
 def _product(overrides: Sequence[Override]) -> list[list[str]]:

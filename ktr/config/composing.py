@@ -56,7 +56,10 @@ def compose(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
         resolved = _plain(config, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key}: {_first_line(error)}") from error
-    chosen = [*_chosen(parsed), *((str(group).partition("@")[0], str(choice)) for group, choice in choices.items())]
+    chosen = [
+        *chosen_files(parsed),
+        *((str(group).partition("@")[0], str(choice)) for group, choice in choices.items()),
+    ]
     check_nodes(_plain(config), resolved, partial(files.origin, chosen=chosen))
     check_options(resolved)
     check_even_shares(resolved)
@@ -149,7 +152,7 @@ def parse(overrides: Sequence[str]) -> list[Override]:
 def _check_choices(overrides: Sequence[Override], files: ConfigFiles) -> None:
     """Raise ConfigError where an override chooses a file that a group does not have."""
     groups = files.groups
-    for group, choice in _chosen(overrides):
+    for group, choice in chosen_files(overrides):
         if group not in groups or group.startswith("hydra") or choice in groups[group]:  # Hydra has choices of its own
             continue
         elsewhere = [f"{other}={files.named(other, choice)}" for other, held in groups.items() if choice in held]
@@ -160,15 +163,15 @@ def _check_choices(overrides: Sequence[Override], files: ConfigFiles) -> None:
         raise ConfigError(f"{group}={choice}: {files.shown(group)} has no such file; {hint}")
 
 
-def _chosen(overrides: Sequence[Override]) -> list[tuple[str, str]]:
+def chosen_files(overrides: Sequence[Override]) -> list[tuple[str, str]]:
     """Each group of the command line with each file that is chosen of it."""
-    chosen: list[tuple[str, str]] = []
+    choices: list[tuple[str, str]] = []
     for override in overrides:
         if not override.is_delete() and "." not in override.key_or_group:
             values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
             items = [item for value in values for item in (value if isinstance(value, list) else [value])]
-            chosen += [(override.key_or_group, str(item)) for item in items]
-    return chosen
+            choices += [(override.key_or_group, str(item)) for item in items]
+    return choices
 
 
 def _check_keys(config_name: str, overrides: Sequence[Override], files: ConfigFiles) -> None:

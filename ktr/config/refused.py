@@ -71,13 +71,12 @@ POSITIVE = {  # 0 would leave a run without them
     "limit_val_batches": "data.validation", "log_every_n_steps": "logger", "val_check_interval": "validation",
 }  # fmt: skip
 
-# Numbers that leave nothing to do, turn a term around, or that no generator takes: the least and the most of each.
+# Numbers that leave nothing to do, or that no generator takes: the least and the most of each.
 BOUNDS: Mapping[str, tuple[int, int | None]] = {
     "seed": (0, 2**32 - 1), "data.seed": (0, None), "data.questions_per_step": (1, None),
     "data.validation_batch_size": (1, None), "scorer.chunk_size": (1, None), "algorithm.updates_per_rollout": (1, None),
     "validation.num_items": (1, None), "probe.num_questions": (1, None), "probe.num_completions": (1, None),
     "probe.num_shuffles": (1, None), "num_questions": (1, None), "num_groups": (1, None),
-    "loss.beta": (0, None), "loss.clip_low": (0, None), "loss.clip_high": (0, None),
 }  # fmt: skip
 
 SPREADS = ".ShardedStrategy"  # the strategy whose ranks hold a part of the policy each
@@ -113,7 +112,7 @@ def check_options(config: Mapping[str, Any]) -> None:
     """
     for key, (least, most) in BOUNDS.items():
         value = reduce(lambda node, part: node.get(part) if isinstance(node, Mapping) else None, key.split("."), config)
-        if isinstance(value, int | float) and not least <= value <= (value if most is None else most):
+        if isinstance(value, int) and not least <= value <= (value if most is None else most):
             raise ConfigError(f"{key}={value}: give {least} or more{'' if most is None else f', up to {most}'}")
     for name, folder in config.get("paths", {}).items():
         if folder == "":  # what is below it would be below /

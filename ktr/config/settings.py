@@ -54,7 +54,12 @@ def without_secrets(node: Any) -> Any:
 def override_without_secrets(override: str) -> str:
     """``reward.rewards.mine.api_key=hush`` likewise, as a command line has it."""
     key, found, value = override.partition("=")
-    return f"{key}{found}{without_secrets({key.rpartition('.')[2]: value}).popitem()[1]}"
+    return f"{key}{found}{value_without_secrets(key, value)}"
+
+
+def value_without_secrets(key: str, value: Any) -> Any:
+    """The value of a dotted key, likewise."""
+    return without_secrets({key.rpartition(".")[2]: value}).popitem()[1]
 
 
 def _leaves(node: Any, at: str, places: Mapping[str, str]) -> list[tuple[str, Any]]:

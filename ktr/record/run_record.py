@@ -17,7 +17,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ktr.config.settings import override_without_secrets
+from ktr.config.settings import override_without_secrets, value_without_secrets
 from ktr.record.json_file import read_object, write_object, write_whole
 from ktr.record.step_table import drop_rows_after
 
@@ -56,7 +56,7 @@ def start_run(
         first = read_object(path) or {}
         earlier = first.get("resumed", [])
         was = [first, *earlier][-1].get("ranks", ranks)
-        changes = {key: list(pair) for key, pair in (changed or {}).items()}
+        changes = {key: [value_without_secrets(key, value) for value in pair] for key, pair in (changed or {}).items()}
         changes |= {"ranks": [was, ranks]} if was != ranks else {}
         record = new_id | (first or record) | {"resumed": [*earlier, record | {"step": resumed_at, "changed": changes}]}
     else:

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from ktr.algorithm.cispo import ClippedImportance
 from ktr.algorithm.loss import ClippedSurrogate, LossTerms, k3
 from ktr.algorithm.reductions import TokenReduction
 
@@ -81,6 +82,15 @@ def test_gradient_is_the_finite_difference(reduction, denominator, kl_scope):
     loss = ClippedSurrogate(beta=0.3, kl_scope=kl_scope, reduction=TokenReduction(reduction, denominator))
     b = Batch(1)
     assert torch.autograd.gradcheck(lambda x: b.loss(loss, x).loss, b.logps.requires_grad_(), eps=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "given", [{"clip_low": -0.1}, {"clip_high": -1.0}, {"beta": -0.04}, {"beta": math.nan}], ids=str
+)
+@pytest.mark.parametrize("loss", [ClippedSurrogate, ClippedImportance])
+def test_a_term_turned_around_is_refused(loss, given):
+    with pytest.raises(ValueError, match="=.*: give 0 or more"):
+        loss(**given)
 
 
 def test_on_policy_the_gradient_is_exactly_minus_advantage_times_weight():

@@ -155,9 +155,17 @@ def test_a_row_is_called_what_a_command_line_reads(row: str):
         check_rows(OmegaConf.create({"baseline": "grpo", "rows": {"grpo": [], row: []}}))
 
 
-def test_two_tables_at_once_are_refused():
-    with pytest.raises(ConfigError, match="table/signals and table/ratio are tables of their own"):
-        check_command_line("train", ["+experiment=[paper,table/signals,table/ratio]"])
+@pytest.mark.parametrize(
+    ("given", "tables"),
+    [
+        ("[paper,table/signals,table/ratio]", "table/signals and table/ratio"),
+        ("table/signals,table/ratio", "table/signals and table/ratio"),
+        ("[paper,table/signals],[paper]", "table/signals"),
+    ],
+)
+def test_a_table_is_run_by_itself(given: str, tables: str):
+    with pytest.raises(ConfigError, match=f"experiment: {tables}: a table is a sweep of its own"):
+        check_command_line("train", ["--multirun", f"+experiment={given}", "table.row=grpo"])
 
 
 def test_what_the_rows_differ_in_cannot_be_set_for_all():

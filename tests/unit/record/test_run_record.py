@@ -22,6 +22,13 @@ def test_the_record_names_versions_machine_seed_and_command():
     assert json.loads(json.dumps(record)) == record
 
 
+def test_what_changed_is_recorded_without_its_secrets(tmp_path):
+    start_run(tmp_path, CONFIG, seed=7)
+    changed = {"rollout.addresses": (["http://me:hush@host"], None), "reward.rewards.mine.token": (None, "hush")}
+    (resumed,) = start_run(tmp_path, CONFIG, seed=7, resumed_at=4, changed=changed)["resumed"]
+    assert "hush" not in str(resumed) and set(resumed["changed"]) == set(changed)
+
+
 def test_the_command_is_recorded_without_its_secrets():
     argv = ["train", "rollout.addresses=[http://me:hush@host]", "reward.rewards.mine.token=hush"]
     recorded = " ".join(collect_record(seed=7, argv=argv)["argv"])
