@@ -133,7 +133,7 @@ def run(
     trainer = Trainer(
         accelerator="cpu",
         devices=size,
-        strategy=ShardedStrategy(time_limit_s=60) if sharded else "auto",
+        strategy=ShardedStrategy(time_limit_s=300) if sharded else "auto",
         max_steps=setting.num_steps,
         logger=False,
         callbacks=[outcome, *callbacks],

@@ -174,9 +174,11 @@ def _lost_rank(error: BaseException, job: DictConfig | None) -> LostRank | None:
     """What an exchange between ranks raises, of any backend, where one of them is gone or never came."""
     for link in _chain(error):
         if type(link).__name__.startswith("Dist") or _EXCHANGE.search(str(link)):
-            limit = OmegaConf.select(job, "trainer.strategy.time_limit_s") if job is not None else None
+            given = OmegaConf.create() if job is None else job
+            limits = [OmegaConf.select(given, f"trainer.strategy.{name}") for name in ("start_limit_s", "time_limit_s")]
             return LostRank(
-                f"the other ranks cannot be reached, or did not come within trainer.strategy.time_limit_s={limit} "
+                "the other ranks cannot be reached, did not come within trainer.strategy.start_limit_s="
+                f"{limits[0]}, or kept this one waiting for trainer.strategy.time_limit_s={limits[1]} "
                 f"({_first_line(link)}): see what they print, and the link between the nodes; then start the same "
                 "command again, also on fewer ranks, to go on from the last checkpoint"
             )

@@ -14,23 +14,25 @@ from ktr.policy.family import Policy
 from ktr.policy.shards import SHARDS, write_shards
 from ktr.training.sharded_state import NAMES, named_in_order, restore_optimizer, small_state, tensors_in_parts
 from ktr.training.sharding import shard
+from ktr.training.time_limits import limit_exchanges
 
 
 class ShardedStrategy(ModelParallelStrategy):
     """FSDP2 over all ranks of all nodes (``ktr.training.sharding``).
 
     With ``cpu_offload`` each rank's part of weights, gradients and optimizer is in the host's memory. A rank that waits
-    longer than ``time_limit_s`` for the others ends, and with it the run.
+    longer than ``start_limit_s`` for the others to come, or later than ``time_limit_s``, ends, and with it the run.
     """
 
     def __init__(
         self,
         cpu_offload: bool = False,
+        start_limit_s: float = 1800.0,
         time_limit_s: float = 1800.0,
         process_group_backend: str | None = None,
     ) -> None:
         self.time_limit = timedelta(seconds=time_limit_s)
-        super().__init__(process_group_backend=process_group_backend, timeout=self.time_limit)
+        super().__init__(process_group_backend=process_group_backend, timeout=timedelta(seconds=start_limit_s))
         self.cpu_offload = cpu_offload
         self._writing: Future[Any] | None = None
         self._writers: Any = None  # the ranks, in a group that nothing else uses while they write
@@ -38,6 +40,7 @@ class ShardedStrategy(ModelParallelStrategy):
     def setup_environment(self) -> None:
         self._data_parallel_size, self._tensor_parallel_size = self.num_nodes * self.num_processes, 1
         super().setup_environment()
+        limit_exchanges(self.time_limit)
 
     def shard(self, policy: Policy) -> None:
         """Spread a policy over the ranks, its layers gathered in the precision that the trainer computes in."""

@@ -72,7 +72,7 @@ def write(policy_folder: Path, folder: Path, sharded: bool) -> None:
     trainer = Trainer(
         accelerator="cpu",
         devices=int(os.environ["LOCAL_WORLD_SIZE"]),
-        strategy=ShardedStrategy(time_limit_s=60) if sharded else "auto",
+        strategy=ShardedStrategy(time_limit_s=300) if sharded else "auto",
         max_steps=NUM_STEPS,
         logger=False,
         callbacks=[ModelFolderCheckpoint(folder, every_n_steps=1)],

@@ -13,7 +13,7 @@ from ktr.training.checkpoint import checkpoints
 from tests.small_run import ROOT, Train, finished
 from tests.two_hosts import CARDS, cut_cable, on_host, two_hosts
 
-LIMIT_S, GRACE_S = 10, 150  # the second to print, close and end, on a machine that has other work
+LIMIT_S, GRACE_S = 20, 150  # the second to print, close and end, on a machine that has other work
 
 
 hosts = pytest.fixture(two_hosts)
@@ -48,7 +48,7 @@ def test_a_cut_link_ends_both_and_one_goes_on(
     told = [node.communicate(timeout=LIMIT_S + GRACE_S)[0] for node in nodes]
     assert [node.returncode for node in nodes] == [1, 1] and time.monotonic() - cut < LIMIT_S + GRACE_S
     for output in told:
-        assert f"within trainer.strategy.time_limit_s={LIMIT_S}" in output.splitlines()[-1], output
+        assert f"for trainer.strategy.time_limit_s={LIMIT_S} (" in output.splitlines()[-1], output
 
     steps = max(int(name) for name in read_columns(run_dir / "metrics.csv")["loss/total"][0]) + 2
     finished(start_training([*arguments, f"trainer.max_steps={steps}"]))
@@ -64,10 +64,10 @@ def test_a_cut_link_ends_both_and_one_goes_on(
 
 def test_a_node_that_nobody_joins_says_so_in_time(hosts: list[str], small_run: list[str]):
     arguments = [*small_run, "name=lonely", "trainer=ddp", "trainer.devices=1", "trainer.num_nodes=2"]
-    waiting = start(hosts[0], 0, [*arguments, f"trainer.strategy.time_limit_s={LIMIT_S}"])
+    waiting = start(hosts[0], 0, [*arguments, f"trainer.strategy.start_limit_s={LIMIT_S}"])
     output, _ = waiting.communicate(timeout=LIMIT_S + GRACE_S)
     assert waiting.returncode == 1
-    assert "LostRank: the other ranks cannot be reached" in output.splitlines()[-1], output
+    assert f"did not come within trainer.strategy.start_limit_s={LIMIT_S}, or" in output.splitlines()[-1], output
 
 
 CLIENT = """

@@ -85,19 +85,19 @@ def test_a_run_that_began_whole_goes_on_spread(start_training: Train, runs_folde
 
 
 def test_a_rank_that_dies_ends_the_other_with_one_sentence(start_training: Train, runs_folder: Path):
-    process = start_training([*SPREAD, "trainer.max_steps=400", "name=spread_died", "trainer.strategy.time_limit_s=20"])
+    process = start_training([*SPREAD, "trainer.max_steps=400", "name=spread_died", "trainer.strategy.time_limit_s=30"])
     metrics = runs_folder / "runs" / "spread_died" / "metrics.csv"
     while not metrics.exists() or not read_columns(metrics).get("loss/total"):
         assert process.poll() is None, process.communicate()[0]
         os.sched_yield()
     os.kill(other_rank(process), signal.SIGKILL)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=240)
     assert process.returncode == 1 and "LostRank: the other ranks cannot be reached" in output.splitlines()[-1], output
 
 
 def test_more_ranks_than_questions_is_one_sentence(start_training: Train):
     process = start_training([*SPREAD, "data.questions_per_step=3", "name=spread_uneven"])
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=240)
     assert process.returncode == 2
     assert "data.questions_per_step=3: 2 ranks share a batch evenly; give a multiple of 2" in output, output
 

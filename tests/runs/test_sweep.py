@@ -36,7 +36,7 @@ def contents(runs: Path) -> list[bytes]:
     return [path.read_bytes() for path in [*(folder(runs, row) / "metrics.csv" for row in ROWS), *tables]]
 
 
-def wait_until_free(run_dir: Path, limit_s: float = 60.0) -> None:
+def wait_until_free(run_dir: Path, limit_s: float = 240.0) -> None:
     deadline = time.monotonic() + limit_s
     while True:
         try:

@@ -56,7 +56,7 @@ def loses_a_completion(step: Any) -> Any:
 
 @pytest.mark.parametrize("act", [raises, hangs, loses_a_completion])
 def test_a_failed_batch_is_generated_again_on_a_fresh_engine(policy: QwenVLPolicy, prompts: Any, act: Any):
-    engine = build(policy, time_limit_s=5.0)
+    engine = build(policy, time_limit_s=15.0 if act is hangs else 600.0)
     expected = engine.generate(prompts, SAMPLING, SEEDS)
     Fault(engine, 1, act)
     groups = engine.generate(prompts, SAMPLING, SEEDS)

@@ -154,8 +154,9 @@ def test_a_program_ends_so(body: str, code: int, said: str, tmp_path: Path):
         RuntimeError("NCCL communicator was aborted on rank 1.\nmore"),
     ],
 )
-def test_ranks_that_are_out_of_reach_are_one_sentence_with_the_limit(error: Exception):
-    job = OmegaConf.merge(JOB, {"trainer": {"strategy": {"time_limit_s": 20}}})
+def test_ranks_that_are_out_of_reach_are_one_sentence_with_the_limits(error: Exception):
+    job = OmegaConf.merge(JOB, {"trainer": {"strategy": {"start_limit_s": 600, "time_limit_s": 20}}})
     code, said = ending_of(error, job) or (0, "")
     assert code == 1 and "\n" not in said and said.startswith("LostRank: the other ranks cannot be reached")
-    assert "trainer.strategy.time_limit_s=20 (" in said and said.endswith("from the last checkpoint")
+    assert "start_limit_s=600, " in said and "trainer.strategy.time_limit_s=20 (" in said
+    assert said.endswith("from the last checkpoint")

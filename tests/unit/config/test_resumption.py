@@ -103,6 +103,7 @@ def test_all_of_it_is_named_and_each_only_once(begin, config):
                 "trainer.strategy": ...,
                 "trainer.strategy._target_": ...,
                 "trainer.strategy.process_group_backend": ...,
+                "trainer.strategy.start_limit_s": ...,
                 "trainer.strategy.time_limit_s": ...,
             },
         ),

@@ -185,7 +185,7 @@ class Ranks:
     """Loaders that run as ranks do: in threads that meet in an all-gather."""
 
     def __init__(self, world_size: int):
-        self.world_size, self.failed, self.barrier = world_size, [[]] * world_size, Barrier(world_size, timeout=20)
+        self.world_size, self.failed, self.barrier = world_size, [[]] * world_size, Barrier(world_size, timeout=90)
 
     def gather(self, rank: int, failed: list[int]) -> list[list[int]]:
         self.barrier.wait()
@@ -259,7 +259,7 @@ def test_a_batch_is_decoded_by_as_many_threads_as_asked_for(make_loader):
     encode, together = loader.encode, Barrier(3)
 
     def wait_for_the_others(question):
-        together.wait(timeout=10)
+        together.wait(timeout=90)
         return encode(question)
 
     loader.encode = wait_for_the_others

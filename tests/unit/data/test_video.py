@@ -235,7 +235,7 @@ def test_the_decoding_process_ends_with_its_reader(write_video, tmp_path):
     worker = reader._worker
     assert isinstance(worker, subprocess.Popen) and worker.stdin is not None
     worker.stdin.close()  # what the death of this process would do
-    assert worker.wait(timeout=20) == 0
+    assert worker.wait(timeout=90) == 0
     reader.close()
 
 

@@ -32,7 +32,7 @@ class Encoder(PromptEncoder):
     def encode(self, question: VideoQuestion) -> PromptInputs:
         if question is GONE:
             raise MissingMedia("gone", "is not there")
-        self.together.wait(timeout=10)
+        self.together.wait(timeout=90)
         ids = torch.tensor([self.copies.index(self), self.reader.settings.num_frames])
         return PromptInputs(question, ids, torch.zeros(3, 2).long(), torch.zeros(4, 1), (Medium("image", (1, 2, 2)),))
 

@@ -77,7 +77,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[Judge
 
     def make(answer: Answer, **settings: Any) -> tuple[Judge, ServedJudge]:
         servers.append(Judge(answer))
-        return servers[-1], ServedJudge(servers[-1].url, "mine", **{"retries": 0, "time_limit_s": 5.0} | settings)
+        return servers[-1], ServedJudge(servers[-1].url, "mine", **{"retries": 0, "time_limit_s": 30.0} | settings)
 
     yield make
     for server in servers:

@@ -13,7 +13,7 @@ import pytest
 from ktr.errors import ConfigError
 from ktr.rollout.servers.process import ServerProcess
 
-DEADLINE_S = 20.0
+DEADLINE_S = 90.0
 
 # A server with a child in a session of its own, a file in TMPDIR, and one in shared memory that both have mapped.
 SERVER = """

@@ -14,7 +14,7 @@ from ktr.errors import EngineError
 from ktr.rollout.servers.client import ServerClient, ServerFault
 from ktr.rollout.servers.pool import Question, ServerPool
 
-DEADLINE_S = 20.0
+DEADLINE_S = 90.0
 Answer = Callable[[Any], tuple[int, Any]]  # what is asked → status, body; status 0 breaks the connection off
 
 
