@@ -8,13 +8,14 @@ from torch import Tensor
 
 from ktr.policy.packed_row import GroupSpan, PackedLayout
 from ktr.policy.tower_attention import tower_sdpa
+from ktr.rollout.transformers.decode_cache import DecodeCache
 
 HEADS, KV_HEADS, WIDTH, SCALING = 8, 2, 64, 0.11
 LAYOUT = PackedLayout((GroupSpan(0, 90, (20, 9, 17, 20, 1)), GroupSpan(157, 40, (12,)), GroupSpan(209, 13, (5, 4))))
 # Largest difference of an output, and of a gradient by the largest one, from sums of a dtype's rounding.
 TOLERANCES = {torch.float32: (1e-5, 1e-5), torch.bfloat16: (2e-2, 3e-2)}
 IDENTITY: Any = torch.nn.Identity()
-IDENTITY.is_causal, IDENTITY.num_key_value_groups = True, HEADS // KV_HEADS
+IDENTITY.is_causal, IDENTITY.num_key_value_groups, IDENTITY.layer_idx = True, HEADS // KV_HEADS, 0
 
 
 def eager(query: Tensor, key: Tensor, value: Tensor, visible: Tensor) -> Tensor:
@@ -45,16 +46,23 @@ def assert_packed_equals_full_rows(attention: Callable[..., Any], device: torch.
     _assert_equal(out, heads, lambda *exact: eager(*exact, visible), dtype)
 
 
-def assert_a_token_attends_to_its_cache(
+def assert_tokens_attend_behind_shared_prompts(
     attention: Callable[..., Any], device: torch.device, dtype: torch.dtype
 ) -> None:
-    """One token a row, each behind another number of hidden ones."""
-    query, key, value = (x.expand(3, -1, -1, -1) for x in _heads(device, dtype, 37))
-    query = query[:, :, -1:]
-    visible = torch.arange(37, device=device) >= torch.tensor([0, 5, 30], device=device)[:, None]
-    out, _ = attention(IDENTITY, query, key, value, visible[:, None, None], scaling=SCALING)
-    exact = eager(query.double(), key.double(), value.double(), visible[:, None, None])
-    torch.testing.assert_close(out.double(), exact, atol=TOLERANCES[dtype][0], rtol=0)
+    """One token a row, of rows that are left behind prompts with padding."""
+    query, key, value = (x.detach() for x in _heads(device, dtype, 60))
+    cache = DecodeCache(PackedLayout((GroupSpan(0, 30, ()), GroupSpan(30, 9, ()), GroupSpan(39, 18, ()))))
+    cache.update(key[:, :, :57], value[:, :, :57], 0)
+    cache.open_rows(num_completions=2, capacity=1)
+    cache.keep_rows(torch.tensor([0, 1, 5], device=device))
+    query, *own = (x[0, :, 57:, None].transpose(0, 1) for x in (query, key, value))
+    out, _ = attention(
+        IDENTITY, query, *cache.update(own[0], own[1], 0), cache.mask, scaling=SCALING, **cache.attention
+    )
+    for row, prompt in enumerate((slice(30), slice(30), slice(39, 57))):
+        seen = [torch.cat([x[0, :, prompt], x[0, :, 57 + row, None]], 1)[None].double() for x in (key, value)]
+        exact = eager(query[row, None].double(), *seen, torch.ones(1, dtype=torch.bool, device=device))
+        torch.testing.assert_close(out[row, None].double(), exact, atol=TOLERANCES[dtype][0], rtol=0)
 
 
 def assert_windows_equal_a_mask(device: torch.device, dtype: torch.dtype) -> None:

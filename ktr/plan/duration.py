@@ -10,7 +10,7 @@ from math import ceil
 
 from ktr.plan.architecture import Architecture
 from ktr.plan.flops import Flops
-from ktr.plan.memory import cache_bytes, decoded_rows
+from ktr.plan.memory import cache_bytes, cached_tokens, decoded_rows
 from ktr.plan.options import Card, Options
 from ktr.plan.parameters import Parameter
 from ktr.plan.settings import RunSettings, Span
@@ -64,10 +64,9 @@ def _decoding_step(flops: Flops, run: RunSettings, card: Card, options: Options)
 
     The transformers engine casts its weights at each product.
     """
-    model, rows = flops.model, decoded_rows(run)
-    cached = rows * (run.prompt_tokens + run.completion_tokens / 2)
+    model = flops.model
     weights = sum(p.count for p in flops.parameters if not p.is_adapter and ".visual." not in p.name)
-    read = cached * cache_bytes(model, run)
+    read = cached_tokens(run, run.completion_tokens / 2) * cache_bytes(model, run)
     if run.engine != "TransformersEngine":
         return (read + weights * run.weight_bytes) / _bandwidth(card, options)
     read += weights * (run.weight_bytes + 2 * run.compute_bytes * run.casts_weights)

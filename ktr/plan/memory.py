@@ -104,17 +104,25 @@ def decoded_rows(run: RunSettings) -> int:
     return min(run.num_groups, per_batch) * run.num_completions
 
 
+def cached_tokens(run: RunSettings, length: float) -> float:
+    """Tokens whose keys and values are read at a time, ``length`` of a completion: our groups share their prompts."""
+    rows = decoded_rows(run)
+    prompts = rows // run.num_completions if run.engine == "TransformersEngine" else rows
+    return prompts * run.prompt_tokens + rows * length
+
+
 def _generation(model: Architecture, parameters: Sequence[Parameter], run: RunSettings) -> dict[str, float]:
-    """The transformers engine: its cache, a layer of a prefill, and a spread policy as a whole."""
+    """The transformers engine: its cache, a layer of a prefill or of a step, and a spread policy as a whole."""
     if run.engine != "TransformersEngine":
         return {}
-    rows, room = decoded_rows(run), run.prompt_tokens + run.max_tokens
+    rows = decoded_rows(run)
     tokens = rows // run.num_completions * run.prompt_tokens
-    cache = rows * room * cache_bytes(model, run)
+    cache = cached_tokens(run, run.max_tokens) * cache_bytes(model, run)
+    scores = 3 * rows * model.heads * (run.prompt_tokens + run.max_tokens) * 4
     prefill = tokens * (3 * model.intermediate * run.compute_bytes + 4 * model.hidden * run.weight_bytes)
     logits = 3 * rows * model.vocabulary * 4
     gathered = sum(p.count for p in parameters) * run.compute_bytes * run.gathers
-    return {"keys and values": cache, "a layer of the engine": prefill + logits, "gathered": gathered}
+    return {"keys and values": cache, "a layer of the engine": max(prefill, scores) + logits, "gathered": gathered}
 
 
 def _lacking(model: Architecture, parameters: Sequence[Parameter], run: RunSettings, engine: float) -> float:

@@ -2,7 +2,7 @@
 
     run_tower    pixels ─► features, one row for each merged visual token
     score_row    packed row, features ─► log-probs and entropies of its targets, a chunk of rows at a time
-    decode       the next word of each row of a batch, behind a key-value cache ─► logits
+    decode       prompts into a key-value cache, and rows behind them ─► logits of the next word of each
     head         hidden rows ─► logits, for what compares whole distributions
     finish_rows  attended rows of the last layer ─► hidden rows, for what asks how each token acts on its own
 
@@ -130,13 +130,13 @@ class Policy(FolderModel, ABC):
         input_ids_NS: Int[Tensor, "N S"],
         positions_3NS: Int[Tensor, "3 N S"],
         features_MF: Float[Tensor, "M F"] | None,
-        visible: Bool[Tensor, "N 1 S L"] | None,
+        visible: Bool[Tensor, "_ 1 _ L"] | None,
         **attention: Any,
     ) -> Float[Tensor, "N S D"]:
         """Last hidden states, the placeholders filled with ``features_MF`` in order.
 
-        ``visible`` says which of L tokens each token sees, None where ``attention`` does (the layout of a packed row);
-        ``attention`` goes to every layer.
+        ``visible`` says which of L tokens each token sees, of a shared prompt in a step of ``decode``; None where
+        ``attention`` does (the layout of a packed row). ``attention`` goes to every layer.
         """
 
     @property
@@ -174,18 +174,24 @@ class Policy(FolderModel, ABC):
         self,
         input_ids_NS: Int[Tensor, "N S"],
         positions_3NS: Int[Tensor, "3 N S"],
-        visible: Bool[Tensor, "N 1 S L"],
         cache: Any,
         features_MF: Float[Tensor, "M F"] | None = None,
-    ) -> Float[Tensor, "N V"]:
-        """Logits of the next word of each row; the keys and values of its S tokens go into ``cache``.
+    ) -> Float[Tensor, "R V"]:
+        """Logits of the next word: of each prompt of a packed row, or, once ``cache`` holds it, of R = N rows behind.
 
-        ``cache`` is what transformers' layers ``update``; ``visible`` covers the L tokens in it, these included.
+        ``cache`` is what transformers' layers ``update`` with the keys and values of these tokens. It says how they
+        attend (``attention``, ``mask``), and which of them, one after the other, predict (``predictors``).
         """
         hidden_NSD = self.hidden_states(
-            input_ids_NS, positions_3NS, features_MF, visible, use_cache=True, past_key_values=cache
+            input_ids_NS,
+            positions_3NS,
+            features_MF,
+            cache.mask,
+            use_cache=True,
+            past_key_values=cache,
+            **cache.attention,
         )
-        return F.linear(hidden_NSD[:, -1], self.model.lm_head.weight)
+        return F.linear(hidden_NSD.flatten(0, 1)[cache.predictors], self.model.lm_head.weight)
 
     def head(self, hidden_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
         """Logits of hidden rows."""

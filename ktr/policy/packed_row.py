@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class GroupSpan:
-    """Where one group lies in the packed row: P prompt tokens from ``start``, then its completions, without padding."""
+    """Where a group lies in the packed row: P prompt tokens from ``start``, then its completions, which may be none."""
 
     start: int
     prompt_length: int

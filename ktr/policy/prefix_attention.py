@@ -6,12 +6,12 @@ AttentionInterface and is told the layout by a plain keyword, ``layout``, that t
 every layer. Per group it makes two calls: causal attention over the prompt, and a batch of G over [prompt KV + own KV]
 with the causal diagonal aligned to the lower right. No mask of the row's length squared exists.
 
-Called without a layout (generation, a plain forward) it is transformers' own attention of the same backend, but for
-one token a row, whose query heads share the keys as they lie (``ktr.policy.decode_attention``).
+Told by the keyword ``prompts`` that each row is one new token behind a shared prompt, it is
+``ktr.policy.decode_attention``; told nothing (a prefill, a plain forward) transformers' own of the same backend.
 """
 
 import itertools
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ from transformers.integrations.flash_attention import flash_attention_forward
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import flash_attention_mask, sdpa_mask
 
-from ktr.policy.decode_attention import decode_sdpa
+from ktr.policy.decode_attention import SharedPrompts, attend_behind_prompts
 from ktr.policy.packed_row import PackedLayout
 
 BACKENDS = ("sdpa", "flash_attention_2")
@@ -46,11 +46,12 @@ def prefix_sdpa(
     scaling: float | None = None,
     dropout: float = 0.0,
     layout: PackedLayout | None = None,
+    prompts: SharedPrompts | None = None,
     **kwargs: Any,
 ) -> tuple[Float[Tensor, "B L H d"], None]:
     """Packed-group attention on ``scaled_dot_product_attention``: the result of G full rows of prompt + completion."""
-    if layout is None and query.shape[2] == 1:
-        return decode_sdpa(query, key, value, attention_mask, scaling, dropout), None
+    if prompts is not None:
+        return attend_behind_prompts(query, key, value, prompts, cast(int, module.layer_idx), scaling), None
     if layout is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
@@ -63,7 +64,7 @@ def prefix_sdpa(
     for span, q, k, v in zip(
         layout.spans, query.split(sizes, 2), key.split(sizes, 2), value.split(sizes, 2), strict=True
     ):
-        if span.num_completions == 1:  # one completion is one causal row
+        if span.num_completions <= 1:  # one completion is one causal row, and so is a prompt alone
             outputs.append(F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=True))
             continue
         parts = [span.prompt_length, span.stop - span.completions_start]
@@ -94,6 +95,7 @@ def prefix_flash(
     scaling: float | None = None,
     dropout: float = 0.0,
     layout: PackedLayout | None = None,
+    prompts: SharedPrompts | None = None,
     **kwargs: Any,
 ) -> tuple[Float[Tensor, "B L H d"], None]:
     """Packed-group attention on FlashAttention-2: two variable-length calls for all groups of the row.
@@ -102,7 +104,7 @@ def prefix_flash(
     completion behind its prompt needs.
     """
     if layout is None and attention_mask is not None and attention_mask.ndim == 4:  # flash takes padding masks alone
-        return prefix_sdpa(module, query, key, value, attention_mask, scaling, dropout, **kwargs)
+        return prefix_sdpa(module, query, key, value, attention_mask, scaling, dropout, prompts=prompts, **kwargs)
     if layout is None:
         return flash_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
@@ -111,16 +113,16 @@ def prefix_flash(
 
     # flash wants (tokens, heads, d) and half precision
     q, k, v = (x[0].transpose(0, 1).to(value.dtype) for x in (query, key, value))
-    prompts = [range(s.start, s.completions_start) for s in layout.spans]
+    prompt_rows = [range(s.start, s.completions_start) for s in layout.spans]
     completions = []
     for s in layout.spans:
-        starts = itertools.accumulate(s.lengths[:-1], initial=s.completions_start)
-        completions += [range(start, start + length) for start, length in zip(starts, s.lengths, strict=True)]
-    owners = [prompt for prompt, s in zip(prompts, layout.spans, strict=True) for _ in range(s.num_completions)]
+        starts = itertools.accumulate(s.lengths, initial=s.completions_start)
+        completions += [range(start, start + length) for start, length in zip(starts, s.lengths, strict=False)]
+    owners = [prompt for prompt, s in zip(prompt_rows, layout.spans, strict=True) for _ in range(s.num_completions)]
     out = torch.empty_like(q)
-    of_prompts = (prompts, [[prompt] for prompt in prompts])
+    of_prompts = (prompt_rows, [[prompt] for prompt in prompt_rows])
     of_completions = (completions, [list(pair) for pair in zip(owners, completions, strict=True)])
-    for rows, contexts in (of_prompts, of_completions):
+    for rows, contexts in (of_prompts, of_completions) if completions else (of_prompts,):
         row_index = _indices(rows, q.device)
         key_index = _indices([part for context in contexts for part in context], q.device)
         lengths_q = [len(row) for row in rows]

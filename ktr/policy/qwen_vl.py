@@ -34,7 +34,7 @@ class QwenVL(Policy, ABC):
         input_ids_NS: Int[Tensor, "N S"],
         positions_3NS: Int[Tensor, "3 N S"],
         features_MF: Float[Tensor, "M F"] | None,
-        visible: Bool[Tensor, "N 1 S L"] | None,
+        visible: Bool[Tensor, "_ 1 _ L"] | None,
         **attention: Any,
     ) -> Float[Tensor, "N S D"]:
         return self.model.model.language_model(

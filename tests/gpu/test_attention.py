@@ -25,7 +25,7 @@ def test_flash_attention(device: torch.device):
 @DTYPES
 @pytest.mark.parametrize("attention", [prefix_sdpa, prefix_flash])
 def test_a_token_attends_to_its_cache(device: torch.device, attention, dtype: torch.dtype):
-    attention_parity.assert_a_token_attends_to_its_cache(attention, device, dtype)
+    attention_parity.assert_tokens_attend_behind_shared_prompts(attention, device, dtype)
 
 
 @DTYPES

@@ -8,11 +8,12 @@ import pytest
 import torch
 import transformers
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
 from benchmarks.reference_scoring import reference_scores
 from ktr.attribution.views import Factual, MaskedVideo, ShuffledFrames, View
 from ktr.policy import prefix_attention
+from ktr.policy.decode_attention import SharedPrompts
 from ktr.policy.families import load_policy
 from ktr.policy.family import Policy
 from ktr.rollout.engine import SamplingParams
@@ -107,7 +108,7 @@ def test_every_view_changes_what_is_seen(policy: Policy, groups: list[RolloutGro
 
 @torch.no_grad()
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_rollouts_are_those_of_keys_repeated_for_every_query_head(
+def test_rollouts_are_those_of_keys_repeated_for_every_row_and_query_head(
     policy: Policy, folder: Path, temperature: float, monkeypatch: pytest.MonkeyPatch
 ):
     encoder, sampling = encoder_of(folder), SamplingParams(4, 16, temperature)
@@ -121,7 +122,7 @@ def test_rollouts_are_those_of_keys_repeated_for_every_query_head(
     monkeypatch.setattr(policy, "decode", watched)
     ours = TransformersEngine(policy).generate(prompts, sampling, seeds=range(3))
     of_ours, logits = logits, []
-    monkeypatch.setattr(prefix_attention, "decode_sdpa", attend_to_repeated_heads)
+    monkeypatch.setattr(prefix_attention, "attend_behind_prompts", attend_to_repeated_keys)
     theirs = TransformersEngine(policy).generate(prompts, sampling, seeds=range(3))
     for a, b in zip(ours, theirs, strict=True):
         assert torch.equal(a.completion_ids_GT, b.completion_ids_GT)
@@ -129,7 +130,12 @@ def test_rollouts_are_those_of_keys_repeated_for_every_query_head(
         torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
 
 
-def attend_to_repeated_heads(query: Tensor, key: Tensor, value: Tensor, visible: Tensor, scaling: float, _: float):
+def attend_to_repeated_keys(
+    query: Tensor, key: Tensor, value: Tensor, prompts: SharedPrompts, layer: int, scaling: float
+) -> Tensor:
+    owner_N = prompts.places_2N[0]
+    key, value = (torch.cat([x[owner_N], own], 2) for x, own in zip(prompts.layers[layer], (key, value), strict=True))
+    visible = pad(prompts.visible_B11P[owner_N], (0, key.shape[2] - prompts.layers[0][0].shape[2]), value=True)
     key, value = (x.repeat_interleave(query.shape[1] // key.shape[1], 1) for x in (key, value))
     return scaled_dot_product_attention(query, key, value, visible, scale=scaling).transpose(1, 2)
 

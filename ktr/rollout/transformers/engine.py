@@ -1,9 +1,10 @@
 """Rollouts with the policy's own transformers model, in the trainer's process.
 
-The video is encoded once and the prompt prefilled once for its G completions; all prompts of a batch decode together,
-and rows that have ended leave the batch.
+The video is encoded once and the prompt prefilled, held and read once for its G completions; all prompts of a batch
+decode together, and rows that have ended leave the batch.
 """
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ktr.policy.family import Policy
+from ktr.policy.packed_row import GroupSpan, PackedLayout
 from ktr.rollout.engine import SamplingParams
 from ktr.rollout.transformers.decode_cache import DecodeCache, closed_up
 from ktr.rollout.transformers.sampling import draw, sampled_distribution
@@ -61,27 +63,14 @@ class TransformersEngine:
         self, prompts: Sequence[PromptInputs], sampling: SamplingParams, seeds: Sequence[int]
     ) -> list[RolloutGroup]:
         policy, device = self.policy, self.policy.device
-        num_rows, num_prompts = len(prompts) * sampling.num_completions, len(prompts)
-        prompt_length = max(prompt.num_tokens for prompt in prompts)
-        ids = torch.full((num_prompts, prompt_length), policy.eos_token_ids[0])
-        visible = torch.zeros(num_prompts, prompt_length + sampling.max_tokens, dtype=torch.bool)
-        positions = torch.zeros(3, num_prompts, prompt_length, dtype=torch.long)
-        for i, prompt in enumerate(prompts):  # left-padded, so that all rows decode at the same column
-            columns = slice(prompt_length - prompt.num_tokens, prompt_length)
-            ids[i, columns], visible[i, columns] = prompt.input_ids_P, True
-            positions[:, i, columns] = prompt.positions_3P
-        next_positions = positions.amax(dim=(0, 2)) + 1
-        ids, visible, positions = ids.to(device), visible.to(device), positions.to(device)
-
-        cache = DecodeCache()
-        features = torch.cat(policy.encode_video(prompts))
-        causal = torch.ones(prompt_length, prompt_length, dtype=torch.bool, device=device).tril()
-        # A padding row must see something, or its softmax is NaN: it sees itself.
-        itself = torch.eye(prompt_length, dtype=torch.bool, device=device)
-        mask = (causal & visible[:, None, :prompt_length] | itself)[:, None]
-        logits = self._decode(ids, positions, mask, cache, features)
-        cache.repeat_rows(sampling.num_completions, capacity=prompt_length + sampling.max_tokens)
-        logits, visible = (x.repeat_interleave(sampling.num_completions, 0) for x in (logits, visible))
+        num_rows = len(prompts) * sampling.num_completions
+        cache = DecodeCache(_packed(prompts))
+        ids_L = torch.cat([prompt.input_ids_P for prompt in prompts])
+        positions_3L = torch.cat([prompt.positions_3P for prompt in prompts], dim=1)
+        logits = policy.decode(ids_L[None], positions_3L[:, None], cache, torch.cat(policy.encode_video(prompts)))
+        cache.open_rows(sampling.num_completions, capacity=sampling.max_tokens)
+        logits = logits.repeat_interleave(sampling.num_completions, 0)
+        next_positions = torch.stack([prompt.positions_3P.max() + 1 for prompt in prompts])
         next_positions = next_positions.to(device).repeat_interleave(sampling.num_completions)
         uniforms = torch.cat([_uniforms(seed, sampling) for seed in seeds]).to(device)
 
@@ -104,22 +93,12 @@ class TransformersEngine:
                 break
             if num_live <= (1 - self._IDLE_SHARE) * len(rows):
                 live = closed_up(ended)
-                rows, token, ended = rows[live], token[live], ended[live]
-                visible, next_positions = visible[live], next_positions[live]
+                rows, token, ended, next_positions = rows[live], token[live], ended[live], next_positions[live]
                 cache.keep_rows(live)
-            column = prompt_length + step
-            visible[:, column] = True
             positions = (next_positions + step).expand(3, -1)[..., None]
-            mask = visible[:, None, None, : column + 1]
-            logits = self._decode(token[:, None], positions, mask, cache)
+            logits = policy.decode(token[:, None], positions, cache)
+            cache.advance()
         return self._groups(prompts, sampling.num_completions, tokens.cpu(), logps.cpu(), lengths.tolist())
-
-    def _decode(
-        self, ids: Tensor, positions: Tensor, mask: Tensor, cache: DecodeCache, features: Tensor | None = None
-    ) -> Tensor:
-        logits = self.policy.decode(ids, positions, mask, cache, features)
-        cache.advance(ids.shape[1])
-        return logits
 
     def _groups(
         self, prompts: Sequence[PromptInputs], num_completions: int, tokens: Tensor, logps: Tensor, lengths: list[int]
@@ -135,6 +114,13 @@ class TransformersEngine:
             RolloutGroup(prompt, tuple(completions[i * num_completions : (i + 1) * num_completions]))
             for i, prompt in enumerate(prompts)
         ]
+
+
+def _packed(prompts: Sequence[PromptInputs]) -> PackedLayout:
+    """One behind the other, without completions."""
+    stops = itertools.accumulate(prompt.num_tokens for prompt in prompts)
+    spans = (GroupSpan(stop - prompt.num_tokens, prompt.num_tokens, ()) for stop, prompt in zip(stops, prompts))
+    return PackedLayout(tuple(spans))
 
 
 def _uniforms(seed: int, sampling: SamplingParams) -> Tensor:

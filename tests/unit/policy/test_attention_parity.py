@@ -15,7 +15,7 @@ def test_a_packed_row_equals_full_rows(dtype: torch.dtype):
 
 
 def test_a_token_attends_to_its_cache(dtype: torch.dtype):
-    attention_parity.assert_a_token_attends_to_its_cache(prefix_sdpa, CPU, dtype)
+    attention_parity.assert_tokens_attend_behind_shared_prompts(prefix_sdpa, CPU, dtype)
 
 
 def test_windows_of_the_tower_equal_a_mask(dtype: torch.dtype):

@@ -12,14 +12,15 @@ from ktr.policy.prefix_attention import attention_name, prefix_flash, prefix_sdp
 
 H, K, D = 4, 2, 8
 LAYOUT = PackedLayout((GroupSpan(0, 5, (4, 2, 3)), GroupSpan(14, 6, (2,)), GroupSpan(22, 3, (5, 1))))
+PROMPTS = PackedLayout((GroupSpan(0, 11, ()), GroupSpan(11, 4, ()), GroupSpan(15, 16, ())))  # of equal length
 
 
-def full_rows(query, key, value):
+def full_rows(query, key, value, layout):
     """Each completion with its own copy of the prompt, causally; the prompt's outputs are those of its first copy."""
     out = torch.empty_like(query)
-    for span in LAYOUT.spans:
+    for span in layout.spans:
         prompt = list(range(span.start, span.completions_start))
-        for g, length in enumerate(span.lengths):
+        for g, length in enumerate(span.lengths or (0,)):
             start = span.completions_start + sum(span.lengths[:g])
             rows = prompt + list(range(start, start + length))
             q, k, v = (x[:, :, rows] for x in (query, key, value))
@@ -57,12 +58,13 @@ def flash_attn(monkeypatch):
     monkeypatch.setitem(sys.modules, "flash_attn", module)
 
 
+@pytest.mark.parametrize("layout", [LAYOUT, PROMPTS], ids=["groups", "prompts"])
 @pytest.mark.parametrize("attention", [prefix_sdpa, prefix_flash])
-def test_a_packed_row_equals_full_rows_forward_and_backward(heads, attention, flash_attn):
+def test_a_packed_row_equals_full_rows_forward_and_backward(heads, attention, layout, flash_attn):
     upstream = torch.randn(1, LAYOUT.length, H, D)
-    expected = full_rows(*heads)
+    expected = full_rows(*heads, layout)
     expected_grads = torch.autograd.grad((expected * upstream).sum(), heads)
-    out, _ = attention(torch.nn.Identity(), *heads, None, scaling=D**-0.5, layout=LAYOUT)
+    out, _ = attention(torch.nn.Identity(), *heads, None, scaling=D**-0.5, layout=layout)
     torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
     for grad, expected_grad in zip(torch.autograd.grad((out * upstream).sum(), heads), expected_grads, strict=True):
         torch.testing.assert_close(grad, expected_grad, atol=1e-5, rtol=1e-5)
