@@ -15,6 +15,7 @@ from ktr.record.json_file import read_object, unreadable
 from ktr.record.step_table import read_columns
 from ktr.record.token_records import Record, read_records
 
+NUM_ROLLOUTS = 2048
 Columns = dict[str, tuple[list[int], list[float]]]
 
 
@@ -53,11 +54,11 @@ class RunFolder:
     def name(self) -> str:
         return self.title or self.path.resolve().name
 
-    # Read when asked for: of a long run they take gigabytes, and curves do without them.
+    # Read when asked for, and of training what pages need: all of a long run's take gigabytes, in the run's own process.
     @cached_property
     def rollouts(self) -> list[Record]:
-        """Training completions."""
-        return list(read_records(self.path / "rollouts.jsonl"))
+        """The last training completions."""
+        return list(read_records(self.path / "rollouts.jsonl", NUM_ROLLOUTS))
 
     @cached_property
     def attribution(self) -> list[Record]:

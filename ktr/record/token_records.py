@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -119,15 +120,17 @@ def append_records(path: Path, records: Iterable[Record]) -> None:
         file.writelines(json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n" for record in records)
 
 
-def read_records(path: Path) -> Iterator[Record]:
+def read_records(path: Path, newest: int | None = None) -> Iterator[Record]:
     """The records of a file, oldest first; none if there is no file. A torn last line (a killed run's) is left out.
 
-    Raises ``MissingData`` at another line that is no record.
+    With ``newest`` only so many of the last lines are read as records. Raises ``MissingData`` at another line that is
+    no record.
     """
     if not path.exists():
         return
     with path.open("rb") as file:  # as text a line that is torn within a character could not be read
-        for number, line in enumerate(file, 1):
+        lines = enumerate(file, 1)
+        for number, line in lines if newest is None else deque(lines, newest):
             if line.endswith(b"\n"):
                 yield _record(path, number, line)
 

@@ -55,6 +55,17 @@ def test_a_resumed_run_appends_where_it_left_off(tmp_path, step):
     assert resumed.read_bytes() == whole.read_bytes()
 
 
+def test_of_a_long_file_the_newest_alone_are_read_as_records(tmp_path):
+    path = tmp_path / "r.jsonl"
+    path.write_text("what a report never comes to\n" * 3)
+    for step in (1, 2, 3):
+        append_records(path, make_records(ALL, step, with_roles=False))
+    assert [record["step"] for record in read_records(path, newest=4)] == [2, 2, 3, 3]
+    with path.open("ab") as file:
+        file.write(b'{"step":4')
+    assert [record["step"] for record in read_records(path, newest=3)] == [3, 3]
+
+
 @pytest.mark.parametrize("line", ['{"step":1,"tok', "[1]", "\0\0\0"])
 def test_a_line_that_is_no_record_is_named_whoever_reads_it(tmp_path, line):
     path = tmp_path / "r.jsonl"
