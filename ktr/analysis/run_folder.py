@@ -54,7 +54,7 @@ class RunFolder:
     def name(self) -> str:
         return self.title or self.path.resolve().name
 
-    # Read when asked for, and of training what pages need: all of a long run's take gigabytes, in the run's own process.
+    # Read when asked for, and of training what pages need: all of a long run take gigabytes, in the run's own process.
     @cached_property
     def rollouts(self) -> list[Record]:
         """The last training completions."""
