@@ -17,6 +17,7 @@ LIMIT_S, GRACE_S = 20, 150  # the second to print, close and end, on a machine t
 
 
 hosts = pytest.fixture(two_hosts)
+pytestmark = pytest.mark.xdist_group("hosts")  # which are there once
 
 
 def start(host: str, node: int, arguments: list[str]) -> subprocess.Popen[str]:
