@@ -97,6 +97,9 @@ def benchmark_nodes(
         texts = {key: quoted(value) if isinstance(value, str) else value for key, value in options.items()}
         given = [f"benchmark.{key}={value}" for key, value in texts.items()]
         config = compose("dry_run", [f"benchmark={name}", *folders, *given])
+        kinds = {OmegaConf.select(each, "data.validation._target_") for each in (config, job)}
+        if len(kinds) == 1:  # the embedded world's, to which its benchmark refers, may be another in this job
+            config.data = OmegaConf.to_container(job.data, resolve=True)
         check_benchmark(config)
         nodes[name] = config.benchmark
     return nodes

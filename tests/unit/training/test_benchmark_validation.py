@@ -101,6 +101,12 @@ def test_benchmarks_of_a_training_are_looked_for_before_it_starts(tmp_path: Path
     assert nodes["own"].annotations == str(rows) and nodes["shapes"].limit is None
 
 
+@pytest.mark.parametrize(("data", "events"), [("shapes", 3), ("shapes_long", 5), ("own", 3)])
+def test_the_embedded_world_is_asked_as_it_is_trained_on(data: str, events: int):
+    nodes = benchmark_nodes(compose("train", [f"data={data}", "validation.benchmarks=[shapes]"]), overrides=[])
+    assert nodes["shapes"].dataset.world.min_events == events
+
+
 def test_a_benchmark_of_a_folder_beside_conf_is_measured_too(tmp_path: Path):
     (tmp_path / "benchmark").mkdir()
     (tmp_path / "benchmark" / "mine.yaml").write_text("defaults:\n  - shapes\n  - _self_\nlimit: 3\n")
