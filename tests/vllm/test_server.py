@@ -368,13 +368,15 @@ class Weight(torch.Tensor):
 def test_weights_are_sent_from_the_trainers_gpu_wherever_they_lie(
     policy: QwenVLPolicy, monkeypatch: pytest.MonkeyPatch
 ):
-    """Those of an offloaded policy lie in the host's memory, where NCCL does not read."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    """Those of an offloaded policy lie in the host's memory, where NCCL does not read; and once they are final."""
     weight = torch.ones(2).as_subclass(Weight)
     weight.asked = []
+    ready: list[tuple[torch.device, int]] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: ready.append((device, len(weight.asked))))
     server = VLLMServer("server", policy, PushedWeights([("weight", weight)]), None, 1.0, 1.0)
     transfer: Any = SimpleNamespace(send_weights=lambda: list(transfer.source))
     server._transfer = transfer
     server._send(ServerClient("server", "http://127.0.0.1:1", None, 1.0, ""))
-    assert weight.asked == [torch.device("cuda", 1)]
+    assert weight.asked == [torch.device("cuda", 1)] and ready == [(torch.device("cuda", 1), 0)]
