@@ -7,7 +7,7 @@ every layer. Per group it makes two calls: causal attention over the prompt, and
 with the causal diagonal aligned to the lower right. No mask of the row's length squared exists.
 
 Told by the keyword ``prompts`` that each row is one new token behind a shared prompt, it is
-``ktr.policy.decode_attention``; told nothing (a prefill, a plain forward) transformers' own of the same backend.
+``ktr.policy.decode_attention``; told neither (a plain forward) transformers' own of the same backend.
 """
 
 import itertools
@@ -103,7 +103,7 @@ def prefix_flash(
     FlashAttention from 2.1 aligns the causal diagonal to the lower right when keys outnumber queries, which is what a
     completion behind its prompt needs.
     """
-    if layout is None and attention_mask is not None and attention_mask.ndim == 4:  # flash takes padding masks alone
+    if prompts is not None:  # one product a prompt, on either backend
         return prefix_sdpa(module, query, key, value, attention_mask, scaling, dropout, prompts=prompts, **kwargs)
     if layout is None:
         return flash_attention_forward(

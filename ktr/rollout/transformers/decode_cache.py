@@ -1,7 +1,6 @@
 """A key-value cache of prompts, each held once for all of its completions, and of the completions' own tokens."""
 
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -24,6 +23,7 @@ class DecodeCache:
 
     def __init__(self, layout: PackedLayout) -> None:
         self.attention: dict[str, PackedLayout | SharedPrompts] = {"layout": layout}
+        self._spans = layout.spans
         self.mask: Bool[Tensor, "B 1 1 P"] = torch.ones(1, 1, 1, 1, dtype=torch.bool)
         self._of_prompts: Layers = []
         self._of_rows: Layers = []
@@ -33,9 +33,7 @@ class DecodeCache:
     @property
     def predictors(self) -> list[int] | slice:
         """Which tokens of a forward predict: the last of each packed prompt, then that of each row."""
-        if isinstance(layout := self.attention.get("layout"), PackedLayout):
-            return [span.completions_start - 1 for span in layout.spans]
-        return slice(None)
+        return slice(None) if self._owners else [span.completions_start - 1 for span in self._spans]
 
     def update(
         self, key: Float[Tensor, "N K S d"], value: Float[Tensor, "N K S d"], layer_idx: int
@@ -60,13 +58,12 @@ class DecodeCache:
 
     def open_rows(self, num_completions: int, capacity: int) -> None:
         """Take room for ``capacity`` tokens of each completion of each prompt; row n is of prompt n // G."""
-        spans = cast(PackedLayout, self.attention["layout"]).spans
-        self._owners = [prompt for prompt in range(len(spans)) for _ in range(num_completions)]
+        self._owners = [prompt for prompt in range(len(self._spans)) for _ in range(num_completions)]
         for layer, (keys, values) in enumerate(self._of_prompts):  # one at a time, so that one alone is held twice
-            self._of_prompts[layer] = _apart(keys, spans), _apart(values, spans)
+            self._of_prompts[layer] = _apart(keys, self._spans), _apart(values, self._spans)
             room = len(self._owners), keys.shape[1], capacity, keys.shape[3]
             self._of_rows.append((keys.new_empty(room), values.new_empty(room)))
-        lengths = torch.tensor([span.prompt_length for span in spans])
+        lengths = torch.tensor([span.prompt_length for span in self._spans])
         visible_BP = torch.arange(int(lengths.max())) < lengths[:, None]
         self._share(visible_BP[:, None, None].to(self._of_prompts[0][0].device))
 

@@ -118,8 +118,9 @@ class TransformersEngine:
 
 def _packed(prompts: Sequence[PromptInputs]) -> PackedLayout:
     """One behind the other, without completions."""
-    stops = itertools.accumulate(prompt.num_tokens for prompt in prompts)
-    spans = (GroupSpan(stop - prompt.num_tokens, prompt.num_tokens, ()) for stop, prompt in zip(stops, prompts))
+    lengths = [prompt.num_tokens for prompt in prompts]
+    stops = itertools.accumulate(lengths)
+    spans = (GroupSpan(stop - length, length, ()) for stop, length in zip(stops, lengths, strict=True))
     return PackedLayout(tuple(spans))
 
 

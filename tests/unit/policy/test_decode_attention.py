@@ -75,16 +75,3 @@ def test_what_stands_beside_the_rows_of_a_prompt_is_a_row():
     prompts = shared(cache)
     assert prompts.rows_BG.tolist() == [[0, 0, 0], [1, 2, 3], [4, 5, 6]]
     assert all(n < m for n, m in pairwise(prompts.rows_BG[prompts.places_2N[0], prompts.places_2N[1]].tolist()))
-
-
-@pytest.mark.parametrize("length", [1, 4])
-def test_a_mask_of_single_tokens_is_honoured_beside_flash_attention_too(length: int):
-    """FlashAttention takes no mask of single tokens, which is what the engine gives prompts of unlike lengths."""
-    module = torch.nn.Identity()
-    module.is_causal, module.num_key_value_groups = True, 2  # pyright: ignore
-    heads = torch.randn(3, 4, length, D), torch.randn(3, 2, 11, D), torch.randn(3, 2, 11, D)
-    mask = torch.rand(3, 1, length, 11) < 0.7
-    mask[..., -1] = True
-    expected, _ = prefix_sdpa(module, *heads, mask, scaling=0.3)
-    out, _ = prefix_flash(module, *heads, mask, scaling=0.3)
-    assert torch.equal(out, expected)

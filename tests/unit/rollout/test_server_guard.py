@@ -218,15 +218,28 @@ def test_a_placement_that_this_machine_lacks_is_named_with_its_key(folder: Path)
         ServerProcess(command(folder), {}, folder / "log", placement=["no-srun", "--nodelist=n3"])
 
 
+NOTING_FOLDERS = """
+import runpy, sys, tempfile
+make, (file, *_, guard) = tempfile.mkdtemp, sys.argv[1:]
+
+def noted(**options):
+    with open(file, "a") as notes:
+        print(made := make(**options), file=notes)
+    return made
+
+tempfile.mkdtemp = noted
+runpy.run_path(guard, run_name="__main__")
+"""
+
+
 def test_a_command_that_is_not_there_says_so_and_leaves_no_folder(folder: Path):
-    (temporary := folder / "temporary").mkdir()
-    placement = ["env", f"TMPDIR={temporary}"]
-    before = {*Path("/dev/shm").glob("ktr-server-*")}
+    placement = [sys.executable, "-c", NOTING_FOLDERS, str(folder / "made")]
     process = ServerProcess([str(folder / "missing")], {}, folder / "log", placement=placement)
     process._guard.wait(DEADLINE_S)
     assert "No such file or directory" in process.reason()
     process.close()
-    assert not [*temporary.iterdir()] and not {*Path("/dev/shm").glob("ktr-server-*")} - before
+    made = [Path(line) for line in (folder / "made").read_text().splitlines()]
+    assert len(made) == 2 and not any(path.exists() for path in made)
 
 
 def test_the_guard_loads_the_standard_library_only():
